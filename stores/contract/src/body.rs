@@ -1,0 +1,322 @@
+//! The bytes of an object, whole or as they come.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::{Error, Result};
+
+/// A boxed stream of chunks.
+pub type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// The bytes of an object: whole, or a stream of chunks.
+///
+/// It reads chunk by chunk ([`chunk`](Self::chunk), or as a `Stream`), as an `AsyncRead`, or all at
+/// once with a bound ([`bytes`](Self::bytes)).
+///
+/// A body that knows its length holds its source to it: a source that ends early or runs past is
+/// an error of kind [`Corrupt`](crate::ErrorKind::Corrupt), never a clean end. After its end, or
+/// after an error, a stream stays ended; as `AsyncRead` an error is given again, so that it cannot
+/// be taken for the end.
+///
+/// Reading is cancel safe: a read that is dropped has taken nothing.
+///
+/// ```
+/// # async fn demo() -> Result<(), larder_store::Error> {
+/// use larder_store::Body;
+///
+/// let mut body = Body::from("all there is");
+/// assert_eq!(body.len(), Some(12));
+/// while let Some(chunk) = body.chunk().await? {
+///     assert_eq!(chunk, "all there is");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Body {
+    source: Source,
+    /// Bytes still to come from the source, where they are known.
+    left: Option<u64>,
+    /// What `AsyncRead` took from the source and has not handed out.
+    rest: Bytes,
+}
+
+enum Source {
+    Whole(Bytes),
+    Stream(BoxStream),
+    Ended,
+    Failed(Error),
+}
+
+impl Body {
+    /// A body without bytes.
+    pub const fn empty() -> Self {
+        Self {
+            source: Source::Ended,
+            left: Some(0),
+            rest: Bytes::new(),
+        }
+    }
+
+    /// A body that comes as a stream, held to its length where that is given.
+    pub fn stream(
+        len: Option<u64>,
+        stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
+    ) -> Self {
+        Self {
+            source: Source::Stream(Box::pin(stream)),
+            left: len,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// The number of bytes still to be read, where it is known.
+    #[allow(clippy::len_without_is_empty)] // An unknown length is neither.
+    pub fn len(&self) -> Option<u64> {
+        self.left.map(|left| left + self.rest.len() as u64)
+    }
+
+    /// The bytes, where the body is whole and nothing was read.
+    pub fn as_whole(&self) -> Option<&Bytes> {
+        match &self.source {
+            Source::Whole(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The next chunk, `None` at the end. Cancel safe.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+            .await
+            .transpose()
+    }
+
+    /// All the bytes, without a copy where they are whole.
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) as soon as there are more than `max`.
+    pub async fn bytes(mut self, max: u64) -> Result<Bytes> {
+        let too_large = || Error::too_large(format!("the body has more than {max} bytes"));
+        if self.len().is_some_and(|len| len > max) {
+            return Err(too_large());
+        }
+        let Some(first) = self.chunk().await? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = self.chunk().await? else {
+            return if first.len() as u64 > max {
+                Err(too_large())
+            } else {
+                Ok(first)
+            };
+        };
+        let mut all = BytesMut::from(first);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if (all.len() + chunk.len()) as u64 > max {
+                return Err(too_large());
+            }
+            all.extend_from_slice(&chunk);
+            next = self.chunk().await?;
+        }
+        Ok(all.freeze())
+    }
+
+    /// The next chunk that is not empty, straight from the source.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            let next = match &mut self.source {
+                Source::Whole(_) => {
+                    self.left = Some(0);
+                    match std::mem::replace(&mut self.source, Source::Ended) {
+                        Source::Whole(bytes) if !bytes.is_empty() => {
+                            return Poll::Ready(Some(Ok(bytes)));
+                        }
+                        _ => return Poll::Ready(None),
+                    }
+                }
+                Source::Ended | Source::Failed(_) => return Poll::Ready(None),
+                Source::Stream(stream) => ready!(stream.as_mut().poll_next(cx)),
+            };
+            let failure = match (next, &mut self.left) {
+                (Some(Ok(chunk)), _) if chunk.is_empty() => continue,
+                (Some(Ok(chunk)), None) => return Poll::Ready(Some(Ok(chunk))),
+                (Some(Ok(chunk)), Some(left)) => match left.checked_sub(chunk.len() as u64) {
+                    Some(remaining) => {
+                        *left = remaining;
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                    None => Error::corrupt("the source ran past its length"),
+                },
+                (None, None | Some(0)) => {
+                    self.source = Source::Ended;
+                    self.left = Some(0);
+                    return Poll::Ready(None);
+                }
+                (None, Some(left)) => {
+                    Error::corrupt(format!("the source ended {left} bytes short of its length"))
+                }
+                (Some(Err(error)), _) => error,
+            };
+            self.source = Source::Failed(failure.clone());
+            return Poll::Ready(Some(Err(failure)));
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        let bytes = bytes.into();
+        let left = Some(bytes.len() as u64);
+        Self {
+            source: Source::Whole(bytes),
+            left,
+            rest: Bytes::new(),
+        }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.rest))));
+        }
+        self.poll_source(cx)
+    }
+}
+
+impl AsyncRead for Body {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() {
+            if let Source::Failed(error) = &self.source {
+                return Poll::Ready(Err(error.clone().into()));
+            }
+            match ready!(self.poll_source(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(chunk)) => self.rest = chunk,
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        let len = self.rest.len().min(buf.remaining());
+        buf.put_slice(&self.rest.split_to(len));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Whole(_) => "whole",
+            Source::Stream(_) => "stream",
+            Source::Ended => "ended",
+            Source::Failed(_) => "failed",
+        };
+        f.debug_struct("Body")
+            .field("source", &source)
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    fn body(len: Option<u64>, chunks: &[&'static str]) -> Body {
+        let chunks: Vec<_> = chunks
+            .iter()
+            .map(|chunk| Ok(Bytes::from_static(chunk.as_bytes())))
+            .collect();
+        Body::stream(len, stream::iter(chunks))
+    }
+
+    #[tokio::test]
+    async fn a_length_is_held() {
+        assert_eq!(
+            body(Some(4), &["ab", "", "cd"]).bytes(9).await.unwrap(),
+            "abcd"
+        );
+        assert!(
+            body(Some(5), &["ab", "cd"])
+                .bytes(9)
+                .await
+                .unwrap_err()
+                .is_corrupt()
+        );
+        assert!(
+            body(Some(3), &["ab", "cd"])
+                .bytes(9)
+                .await
+                .unwrap_err()
+                .is_corrupt()
+        );
+        assert!(
+            body(None, &["ab", "cd"])
+                .bytes(3)
+                .await
+                .unwrap_err()
+                .is_too_large()
+        );
+        assert!(
+            body(None, &["abcd"])
+                .bytes(3)
+                .await
+                .unwrap_err()
+                .is_too_large()
+        );
+    }
+
+    #[tokio::test]
+    async fn s25_after_the_end_comes_the_end() {
+        let mut body = body(None, &["ab"]);
+        assert_eq!(body.chunk().await.unwrap().unwrap(), "ab");
+        for _ in 0..3 {
+            assert!(body.chunk().await.unwrap().is_none());
+        }
+        let mut whole = Body::from("x");
+        assert!(whole.chunk().await.unwrap().is_some());
+        for _ in 0..3 {
+            assert!(whole.chunk().await.unwrap().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn as_async_read_an_error_is_never_an_end() {
+        let mut body = body(Some(9), &["abc", "d"]);
+        let mut all = Vec::new();
+        assert!(body.read_to_end(&mut all).await.is_err());
+        assert_eq!(all, b"abcd");
+        assert!(body.read_to_end(&mut all).await.is_err(), "and again");
+    }
+
+    #[tokio::test]
+    async fn small_reads_and_chunks_can_be_mixed() {
+        let mut body = body(Some(6), &["abc", "def"]);
+        let mut two = [0; 2];
+        body.read_exact(&mut two).await.unwrap();
+        assert_eq!((&two, body.len()), (b"ab", Some(4)));
+        assert_eq!(body.chunk().await.unwrap().unwrap(), "c");
+        assert_eq!(body.bytes(3).await.unwrap(), "def");
+    }
+}
