@@ -1,0 +1,67 @@
+//! What is kept under a key, and what it weighs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_store::{ByteRange, Draft, Header, Key, Metadata, Object, Result, Timestamp, Version};
+
+/// An object under a key. Cloning costs two reference counts and no allocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) body: Bytes,
+    /// Kept, not computed: the engine asks for it under its locks.
+    pub(crate) weight: u64,
+}
+
+impl Entry {
+    pub(crate) fn new(key: Key<'_>, metadata: Metadata, body: Bytes, overhead: u64) -> Self {
+        let weight = weigh(key, metadata.header(), metadata.len(), overhead);
+        Self {
+            metadata: Arc::new(metadata),
+            body,
+            weight,
+        }
+    }
+
+    /// The entry, open for reading.
+    pub(crate) fn open(self, range: ByteRange) -> Result<Object> {
+        if range.is_full() {
+            // The common case saves two reference counts.
+            return Ok(Object {
+                range: 0..self.metadata.len(),
+                metadata: self.metadata,
+                body: self.body.into(),
+            });
+        }
+        Object::slice(self.metadata, &self.body, range)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.metadata.version()
+    }
+
+    /// Whether it is to be taken for absent; asks the clock only where it can matter.
+    pub(crate) fn is_expired(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.metadata.expires_at.is_some_and(|at| at <= now())
+    }
+}
+
+/// What an object counts for: key, metadata, body and the policy's overhead.
+pub(crate) fn weigh(key: Key<'_>, header: &Header, len: u64, overhead: u64) -> u64 {
+    let known = key.as_str().len() + header.size();
+    (known as u64).saturating_add(overhead).saturating_add(len)
+}
+
+/// Gives a draft attributes of its own: a small slice must not pin a large parent, and no foreign
+/// drop may run when the entry goes.
+pub(crate) fn own_attributes(draft: Draft) -> Draft {
+    if draft.header().attributes.is_empty() {
+        return draft;
+    }
+    draft.with(|header| {
+        for (_, value) in &mut header.attributes {
+            *value = Bytes::copy_from_slice(value);
+        }
+    })
+}
