@@ -1,6 +1,9 @@
 //! Running a clause by itself.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Duration,
+};
 
 /// How long a clause may take in all; one that takes longer hangs.
 const CLAUSE_MAX: Duration = Duration::from_secs(120);
@@ -17,8 +20,14 @@ pub fn run<T>(what: &str, clause: impl Future<Output = T>) -> T {
         .enable_all()
         .build()
         .expect("a runtime can be built");
-    let result = runtime.block_on(async { tokio::time::timeout(CLAUSE_MAX, clause).await });
-    // What hangs in a blocking thread is no reason to wait for it.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { tokio::time::timeout(CLAUSE_MAX, clause).await })
+    }));
+    // What hangs in a thread of its own is no reason to wait for it.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    result.unwrap_or_else(|_| panic!("{what} takes more than {CLAUSE_MAX:?}"))
+    match result {
+        Ok(Ok(value)) => value,
+        Ok(Err(_)) => panic!("{what} takes more than {CLAUSE_MAX:?}"),
+        Err(panic) => resume_unwind(panic),
+    }
 }

@@ -43,7 +43,7 @@ impl ModelWriter {
         }))
     }
 
-    fn append(&mut self, chunk: &Bytes) -> Result<()> {
+    fn append(&self, chunk: &Bytes) -> Result<()> {
         let mut bytes = lock(&self.stage.bytes);
         check_max(&self.model, (bytes.len() + chunk.len()) as u64)?;
         self.model.state()?.staged += chunk.len() as u64;
@@ -75,13 +75,18 @@ fn check_max(model: &Model, len: u64) -> Result<()> {
 
 impl Writer for ModelWriter {
     fn write(&mut self, chunk: Bytes) -> Reply<'_, ()> {
-        // Set before there is a reply that can be dropped.
-        let spoiled = std::mem::replace(&mut self.spoiled, true);
-        self.model.clone().reply(move || {
-            if spoiled {
-                return Err(Error::invalid("an earlier write failed or was dropped"));
-            }
-            self.append(&chunk)?;
+        // Until the answer is given, so that a reply that is dropped leaves it so.
+        if std::mem::replace(&mut self.spoiled, true) {
+            let error = Error::invalid("an earlier write failed or was dropped");
+            return Reply::ready(Err(error));
+        }
+        if !self.model.lazy {
+            let result = self.append(&chunk);
+            self.spoiled = result.is_err();
+            return Reply::ready(result);
+        }
+        Reply::later(async move {
+            self.model.reply(|| self.append(&chunk)).await?;
             self.spoiled = false;
             Ok(())
         })
