@@ -1,1 +1,42 @@
-//! Larder.
+//! A tiered, streaming read-through cache engine for async Rust.
+
+mod behind;
+mod builder;
+mod cache;
+mod clock;
+mod conditional;
+mod counters;
+mod engine;
+mod fetch;
+mod freshness;
+mod policy;
+mod read;
+mod refresh;
+mod request;
+mod response;
+mod stores;
+mod suspects;
+mod sync;
+mod tasks;
+mod tier;
+mod turns;
+mod write;
+
+pub use builder::Builder;
+pub use cache::{Cache, InFlight, TierReport};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use conditional::IfNoneMatch;
+pub use counters::{Counters, TierCounters};
+pub use engine::OnAbandon;
+pub use fetch::{Fetch, FetchContext, FetchWith, Fetched, NoFetch};
+pub use policy::Policy;
+pub use request::{Reading, Request};
+pub use response::{Content, Response, Source, Stale, Status};
+pub use stores::*;
+pub use tier::{Promote, Tier};
+pub use write::{CacheWriter, Written};
+
+pub use larder_store::{
+    Body, BoxError, ByteRange, Draft, EntityTag, Error, ErrorKind, Header, Key, KeyBuf, Metadata,
+    Result, Store, StoreExt, Timestamp, Usage, Version,
+};

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -51,7 +52,8 @@ pub struct Body {
 
 enum Source {
     Whole(Bytes),
-    Stream(BoxStream),
+    /// Never locked, only borrowed: the mutex makes a body `Sync` though its stream need not be.
+    Stream(Mutex<BoxStream>),
     Ended,
     Failed(Error),
 }
@@ -72,7 +74,7 @@ impl Body {
         stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
     ) -> Self {
         Self {
-            source: Source::Stream(Box::pin(stream)),
+            source: Source::Stream(Mutex::new(Box::pin(stream))),
             left: len,
             rest: Bytes::new(),
         }
@@ -142,7 +144,10 @@ impl Body {
                     }
                 }
                 Source::Ended | Source::Failed(_) => return Poll::Ready(None),
-                Source::Stream(stream) => ready!(stream.as_mut().poll_next(cx)),
+                Source::Stream(stream) => {
+                    let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    ready!(stream.as_mut().poll_next(cx))
+                }
             };
             let failure = match (next, &mut self.left) {
                 (Some(Ok(chunk)), _) if chunk.is_empty() => continue,
@@ -229,10 +234,7 @@ impl fmt::Debug for Body {
             Source::Ended => "ended",
             Source::Failed(_) => "failed",
         };
-        f.debug_struct("Body")
-            .field("source", &source)
-            .field("len", &self.len())
-            .finish()
+        write!(f, "Body({source}, {:?} bytes to come)", self.len())
     }
 }
 

@@ -1,0 +1,236 @@
+//! Writes that follow in the background, to tiers that are written behind.
+//!
+//! Invariants:
+//! 1. A key has at most one job waiting a tier, the newest, and one worker.
+//! 2. [`Behind::forget`], called under the key's turn, means that no byte queued before it lands:
+//!    the commit is made under the turn, and looks whether it was forgotten.
+//! 3. The bytes held, waiting or being written, stay within `bytes_max`, the keys within the
+//!    queue's limit.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use larder_store::{Draft, KeyBuf, Result};
+use tokio::sync::Semaphore;
+
+use crate::{
+    counters::count,
+    engine::Engine,
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
+};
+
+pub(crate) struct Behind {
+    keys: Mutex<HashMap<KeyBuf, Work>>,
+    used: Arc<AtomicU64>,
+    bytes_max: u64,
+    queue_max: usize,
+    workers: Arc<Semaphore>,
+}
+
+/// The jobs of one key; it exists while the key has a worker.
+#[derive(Default)]
+struct Work {
+    waiting: Vec<Job>,
+    /// The flag of the job that is being written.
+    running: Option<Arc<AtomicBool>>,
+}
+
+struct Job {
+    tier: usize,
+    draft: Draft,
+    held: Held,
+    forgotten: Arc<AtomicBool>,
+}
+
+/// Bytes held for a write behind, counted against the queue's limit until they are dropped.
+pub(crate) struct Held {
+    chunks: Vec<Bytes>,
+    len: u64,
+    used: Arc<AtomicU64>,
+    max: u64,
+}
+
+impl Behind {
+    pub(crate) fn new(workers: usize, queue_max: usize, bytes_max: u64) -> Self {
+        let workers = Arc::new(Semaphore::new(workers));
+        Self {
+            keys: Mutex::default(),
+            used: Arc::default(),
+            bytes_max,
+            queue_max,
+            workers,
+        }
+    }
+
+    /// Begins to hold bytes.
+    pub(crate) fn hold(&self) -> Held {
+        Held {
+            chunks: Vec::new(),
+            len: 0,
+            used: Arc::clone(&self.used),
+            max: self.bytes_max,
+        }
+    }
+
+    /// Queues a write for a tier, in place of one that waits there.
+    pub(crate) fn push(engine: &Arc<Engine>, key: &KeyBuf, tier: usize, draft: Draft, held: Held) {
+        let this = &engine.behind;
+        let draft = draft.len(held.len);
+        let job = Job {
+            tier,
+            draft,
+            held,
+            forgotten: Arc::default(),
+        };
+        let mut keys = lock(&this.keys);
+        let is_new = !keys.contains_key(key);
+        if is_new && keys.len() >= this.queue_max {
+            drop(keys);
+            count(&engine.counts.behind_dropped);
+            return;
+        }
+        let work = keys.entry(key.clone()).or_default();
+        let replaced = work
+            .waiting
+            .extract_if(.., |other| other.tier == tier)
+            .count();
+        work.waiting.push(job);
+        drop(keys);
+        count(&engine.counts.behind_queued);
+        if replaced > 0 {
+            count(&engine.counts.behind_dropped);
+        }
+        if is_new {
+            let worker = Worker {
+                engine: Arc::clone(engine),
+                key: key.clone(),
+            };
+            engine.tasks.spawn(worker.run());
+        }
+    }
+
+    /// Sees to it that nothing queued for the key lands. To be called under the key's turn.
+    pub(crate) fn forget(&self, key: &str) {
+        let mut keys = lock(&self.keys);
+        let Some(work) = keys.get_mut(key) else {
+            return;
+        };
+        let forgotten = std::mem::take(&mut work.waiting);
+        if let Some(running) = &work.running {
+            running.store(true, Ordering::Release);
+        }
+        drop(keys);
+        drop(forgotten);
+    }
+
+    /// The keys with a write queued or running.
+    pub(crate) fn keys(&self) -> Vec<KeyBuf> {
+        lock(&self.keys).keys().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.keys).len()
+    }
+}
+
+/// Writes what is queued for one key, and ends.
+struct Worker {
+    engine: Arc<Engine>,
+    key: KeyBuf,
+}
+
+impl Worker {
+    async fn run(self) {
+        let cut = self.engine.tasks.cut.clone();
+        let jobs = async {
+            while let Some(job) = self.next() {
+                let Ok(_slot) = Arc::clone(&self.engine.behind.workers)
+                    .acquire_owned()
+                    .await
+                else {
+                    return;
+                };
+                // What fails is counted by the tier; the older copy was deleted before.
+                let _ = self.write(job).await;
+            }
+        };
+        cut.run_until_cancelled(jobs).await;
+    }
+
+    /// The next job; none ends the key's work, in the same step.
+    fn next(&self) -> Option<Job> {
+        let mut keys = lock(&self.engine.behind.keys);
+        let work = keys.get_mut(&self.key)?;
+        let job = work.waiting.pop();
+        match &job {
+            Some(job) => work.running = Some(Arc::clone(&job.forgotten)),
+            None => drop(keys.remove(&self.key)),
+        }
+        job
+    }
+
+    async fn write(&self, job: Job) -> Result<()> {
+        let (engine, place) = (&self.engine, &self.engine.tiers[job.tier]);
+        let key = self.key.as_key();
+        let open = || place.store().set_with_writer(key, job.draft);
+        let mut writer = place.attempt("opening a writer", open).await?;
+        for chunk in &job.held.chunks {
+            if job.forgotten.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            place
+                .attempt("writing", || writer.write(chunk.clone()))
+                .await?;
+        }
+        let turn = engine.turns.take(&self.key).await;
+        if !job.forgotten.load(Ordering::Acquire) {
+            let commit = place.attempt("committing", || writer.commit()).await;
+            match commit {
+                Ok(commit) if commit.is_done() => count(&place.counts.fills),
+                Ok(_) => count(&place.counts.superseded),
+                Err(error) => {
+                    let delete = || place.store().delete(key, None);
+                    if place.attempt("deleting", delete).await.is_err() {
+                        engine.suspects.add(job.tier, &self.key);
+                        count(&engine.counts.suspects);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        drop(turn);
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Cut, or unwinding: what waits is not written.
+        let left = lock(&self.engine.behind.keys).remove(&self.key);
+        drop(left);
+    }
+}
+
+impl Held {
+    /// Takes a chunk, if the queue has room for it.
+    pub(crate) fn push(&mut self, chunk: Bytes) -> bool {
+        let len = chunk.len() as u64;
+        let room = |used: u64| (used + len <= self.max).then_some(used + len);
+        if self
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, room)
+            .is_err()
+        {
+            return false;
+        }
+        self.len += len;
+        self.chunks.push(chunk);
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.len, Ordering::AcqRel);
+    }
+}

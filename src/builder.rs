@@ -1,0 +1,298 @@
+//! Tiers and settings into a cache.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use larder_store::{Error, ErrorKind, Result};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{
+    behind::Behind,
+    cache::Cache,
+    clock::{Clock, SystemClock},
+    counters::Counts,
+    engine::{Dice, Engine, Failures, OnAbandon, Settings},
+    policy::Policy,
+    read::{flight::Flights, promote::SecondHits, spool::SpoolLimits},
+    suspects::Suspects,
+    sync::AtomicBool,
+    tasks::{Pool, Tasks},
+    tier::{Place, Tier},
+    turns::Turns,
+};
+
+/// A cache being configured, see [`Cache::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    tiers: Vec<Tier>,
+    policy: Policy,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    runtime: Option<Handle>,
+    seed: Option<u64>,
+}
+
+/// More tiers than this are a mistake; suspects keep a bit for each.
+const TIERS_MAX: usize = 16;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            spool: SpoolLimits {
+                memory: 1 << 20,
+                disk: 4 << 30,
+            },
+            spool_memory_total: 256 << 20,
+            spool_dir: std::env::temp_dir(),
+            flights_max: 65_536,
+            fetches_max: 1024,
+            fetch_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(10),
+            refreshes_max: 64,
+            refresh_queue_max: 1024,
+            behind_max: 16,
+            behind_queue_max: 4096,
+            behind_bytes_max: 64 << 20,
+            suspects_max: 65_536,
+            failures_max: 65_536,
+            on_abandon: OnAbandon::Finish,
+        }
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            tiers: Vec::new(),
+            policy: Policy::new(),
+            settings: Settings::default(),
+            clock: Arc::new(SystemClock),
+            runtime: None,
+            seed: None,
+        }
+    }
+
+    /// Adds a tier below those added before: the hottest comes first.
+    pub fn tier(mut self, tier: impl Into<Tier>) -> Self {
+        self.tiers.push(tier.into());
+        self
+    }
+
+    /// The lifetimes that hold where neither request nor fetch result decides.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The clock that stamps and judges objects. Default: the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The runtime for the cache's tasks. Default: the one that `build` is called in.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// The seed of the jitter. Default: taken from the system.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The window in memory of one flight, in bytes, at least 128 KiB. Default 1 MiB.
+    pub fn spool_memory(mut self, bytes: u64) -> Self {
+        self.settings.spool.memory = bytes;
+        self
+    }
+
+    /// The windows of all flights together, in bytes. Default 256 MiB.
+    pub fn spool_memory_total(mut self, bytes: u64) -> Self {
+        self.settings.spool_memory_total = bytes;
+        self
+    }
+
+    /// The most that one flight may spill to a file, in bytes; zero spills nothing. Default 4 GiB.
+    pub fn spool_disk_max(mut self, bytes: u64) -> Self {
+        self.settings.spool.disk = bytes;
+        self
+    }
+
+    /// Where spill files are made. Default: the system's folder for temporary files.
+    pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.settings.spool_dir = dir.into();
+        self
+    }
+
+    /// How many flights may be under way; a read that would start one more is refused as `Full`.
+    /// Default 65,536.
+    pub fn flights_max(mut self, flights: usize) -> Self {
+        self.settings.flights_max = flights;
+        self
+    }
+
+    /// How many fetches may run at once; others wait, within their time-out. Default 1,024.
+    pub fn fetches_max(mut self, fetches: usize) -> Self {
+        self.settings.fetches_max = fetches;
+        self
+    }
+
+    /// How long a fetcher may take until it gives its answer, the wait for its turn included; its
+    /// body is bounded by the idle time-out. Default 30 s.
+    pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.fetch_timeout = timeout;
+        self
+    }
+
+    /// How long a source may give nothing, and how long a reader may hold up its flight.
+    /// Default 30 s.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = timeout;
+        self
+    }
+
+    /// How long `close` waits for work under way. Default 10 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.close_timeout = timeout;
+        self
+    }
+
+    /// How many background refreshes run at once, and how many may be queued or running.
+    /// Default 64 and 1,024.
+    pub fn refreshes(mut self, running_max: usize, queue_max: usize) -> Self {
+        self.settings.refreshes_max = running_max;
+        self.settings.refresh_queue_max = queue_max;
+        self
+    }
+
+    /// How many keys, and how many bytes, may wait to be written behind. Default 4,096 and 64 MiB.
+    pub fn behind_queue(mut self, keys_max: usize, bytes_max: u64) -> Self {
+        self.settings.behind_queue_max = keys_max;
+        self.settings.behind_bytes_max = bytes_max;
+        self
+    }
+
+    /// How many suspect keys are remembered before a tier is distrusted as a whole.
+    /// Default 65,536.
+    pub fn suspects_max(mut self, keys: usize) -> Self {
+        self.settings.suspects_max = keys;
+        self
+    }
+
+    /// What becomes of a flight that everyone has left. Default: it is finished.
+    pub fn on_abandon(mut self, what: OnAbandon) -> Self {
+        self.settings.on_abandon = what;
+        self
+    }
+
+    /// Builds the cache.
+    ///
+    /// `Invalid` without a tier or with too many (16), with a store given twice, with a first tier
+    /// that is written behind, with limits of zero, with lifetimes that contradict, and outside of
+    /// a runtime when none was given.
+    pub fn build(self) -> Result<Cache> {
+        self.check()?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => Handle::try_current().map_err(|error| {
+                let message = "a cache is built within a tokio runtime, or given one";
+                Error::with_source(ErrorKind::Invalid, message, error)
+            })?,
+        };
+        let settings = self.settings;
+        let tiers = self.tiers.into_iter().enumerate();
+        let tiers: Box<[Place]> = tiers.map(|(index, tier)| Place::new(index, tier)).collect();
+        let counts = Arc::new(Counts::default());
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
+        Ok(Cache::new(Engine {
+            order: commit_order(&tiers),
+            policy: self.policy,
+            clock: self.clock,
+            flights: Flights::new(settings.flights_max),
+            turns: Turns::new(),
+            suspects: Suspects::new(tiers.len(), settings.suspects_max),
+            failures: Failures::new(settings.failures_max),
+            second_hits: SecondHits::new(),
+            behind: Behind::new(
+                settings.behind_max,
+                settings.behind_queue_max,
+                settings.behind_bytes_max,
+            ),
+            tasks: Tasks::new(runtime, Arc::clone(&counts)),
+            refreshes: Pool::new(settings.refreshes_max, settings.refresh_queue_max),
+            fetches: Arc::new(Semaphore::new(
+                settings.fetches_max.min(Semaphore::MAX_PERMITS),
+            )),
+            memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
+            closed: AtomicBool::new(false),
+            dice: Dice::new(seed),
+            counts,
+            settings,
+            tiers,
+        }))
+    }
+
+    fn check(&self) -> Result<()> {
+        let settings = &self.settings;
+        let invalid = |message: &'static str| Err(Error::invalid(message));
+        if self.tiers.is_empty() {
+            return invalid("a cache needs at least one tier");
+        }
+        if self.tiers.len() > TIERS_MAX {
+            return invalid("a cache has at most 16 tiers");
+        }
+        if self.tiers[0].behind {
+            return invalid("the first tier cannot be written behind");
+        }
+        for (index, tier) in self.tiers.iter().enumerate() {
+            let identity = tier.store.identity();
+            if self.tiers[..index]
+                .iter()
+                .any(|other| other.store.identity() == identity)
+            {
+                let kind = tier.store.kind();
+                return Err(Error::invalid(format!(
+                    "the same {kind} store was given twice"
+                )));
+            }
+            if tier.timeout.is_zero() || tier.write_stall.is_zero() {
+                return invalid("a tier needs time: its time-outs cannot be zero");
+            }
+            if tier.ttl_max.is_some_and(|ttl| ttl.is_zero()) {
+                return invalid("a tier that caps lifetimes at zero holds nothing");
+            }
+        }
+        if settings.flights_max == 0 || settings.fetches_max == 0 || settings.refreshes_max == 0 {
+            return invalid("a limit of zero flights, fetches or refreshes lets nothing through");
+        }
+        if settings.spool.memory < 128 << 10 || settings.spool_memory_total < settings.spool.memory
+        {
+            return invalid("spool_memory is at least 128 KiB, spool_memory_total at least that");
+        }
+        if settings.fetch_timeout.is_zero() || settings.idle_timeout.is_zero() {
+            return invalid("a time-out of zero lets nothing through");
+        }
+        if let OnAbandon::FinishIf(share) = settings.on_abandon
+            && !(0.0..=1.0).contains(&share)
+        {
+            return invalid("the share of an abandoned flight is from 0.0 to 1.0");
+        }
+        self.policy.check()
+    }
+}
+
+/// Shared tiers before private ones, bottom-up, tier 0 last of all.
+fn commit_order(tiers: &[Place]) -> Box<[usize]> {
+    let mut order: Vec<usize> = (0..tiers.len()).rev().collect();
+    order.sort_by_key(|&index| (index == 0, !tiers[index].tier.shared));
+    order.into()
+}

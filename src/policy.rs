@@ -1,0 +1,215 @@
+//! How long objects live: plain data, merged field by field.
+
+use std::time::Duration;
+
+use larder_store::{Error, Header, Result, Timestamp};
+
+/// Lifetimes of objects. A field that is unset leaves the decision to the next policy outward:
+/// the fetch result's comes first, then the request's, then the cache's, then [`Policy::DEFAULT`].
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::Policy;
+///
+/// let cache = Policy::new().ttl(Duration::from_secs(60)).jitter(0.1);
+/// let request = Policy::new().ttl(Duration::from_secs(5));
+/// let merged = request.or(cache);
+/// assert_eq!(merged.ttl, Some(Duration::from_secs(5)));
+/// assert_eq!(merged.jitter, Some(0.1));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// How long an object is fresh, counted from when its fetch began.
+    pub ttl: Option<Duration>,
+    /// How long past `ttl` it is still served at once while it is fetched anew behind.
+    pub stale_while_revalidate: Option<Duration>,
+    /// How long past `ttl` it is served when fetching it anew fails.
+    pub stale_if_error: Option<Duration>,
+    /// How long "the origin has none" is believed; zero does not store it.
+    pub negative_ttl: Option<Duration>,
+    /// How long after a failed fetch its error is given again instead of fetching.
+    pub error_ttl: Option<Duration>,
+    /// How long past all of that a store keeps the object, so that it can be revalidated.
+    pub keep: Option<Duration>,
+    /// The share of `ttl` by which it is shortened at random, so that what was fetched together
+    /// does not expire together: 0.0 to 1.0.
+    pub jitter: Option<f64>,
+}
+
+/// A policy with every field decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes {
+    pub(crate) ttl: Duration,
+    pub(crate) stale_while_revalidate: Duration,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) error_ttl: Duration,
+    pub(crate) keep: Duration,
+    pub(crate) jitter: f64,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $field:ident: $type:ty),* $(,)?) => {
+        $($(#[$doc])* #[must_use]
+        pub const fn $field(mut self, $field: $type) -> Self {
+            self.$field = Some($field);
+            self
+        })*
+    };
+}
+
+impl Policy {
+    /// What holds where nobody decides otherwise.
+    pub const DEFAULT: Self = Self {
+        ttl: Some(Duration::from_secs(60)),
+        stale_while_revalidate: Some(Duration::from_secs(30)),
+        stale_if_error: Some(Duration::from_secs(600)),
+        negative_ttl: Some(Duration::from_secs(5)),
+        error_ttl: Some(Duration::ZERO),
+        keep: Some(Duration::from_secs(86_400)),
+        jitter: Some(0.05),
+    };
+
+    /// A policy that decides nothing.
+    pub const fn new() -> Self {
+        Self {
+            ttl: None,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            negative_ttl: None,
+            error_ttl: None,
+            keep: None,
+            jitter: None,
+        }
+    }
+
+    setters! {
+        /// Sets [`ttl`](Self#structfield.ttl).
+        ttl: Duration,
+        /// Sets [`stale_while_revalidate`](Self#structfield.stale_while_revalidate).
+        stale_while_revalidate: Duration,
+        /// Sets [`stale_if_error`](Self#structfield.stale_if_error).
+        stale_if_error: Duration,
+        /// Sets [`negative_ttl`](Self#structfield.negative_ttl).
+        negative_ttl: Duration,
+        /// Sets [`error_ttl`](Self#structfield.error_ttl).
+        error_ttl: Duration,
+        /// Sets [`keep`](Self#structfield.keep).
+        keep: Duration,
+        /// Sets [`jitter`](Self#structfield.jitter).
+        jitter: f64,
+    }
+
+    /// Fills the unset fields from an outer policy.
+    #[must_use]
+    pub fn or(self, outer: Self) -> Self {
+        Self {
+            ttl: self.ttl.or(outer.ttl),
+            stale_while_revalidate: self.stale_while_revalidate.or(outer.stale_while_revalidate),
+            stale_if_error: self.stale_if_error.or(outer.stale_if_error),
+            negative_ttl: self.negative_ttl.or(outer.negative_ttl),
+            error_ttl: self.error_ttl.or(outer.error_ttl),
+            keep: self.keep.or(outer.keep),
+            jitter: self.jitter.or(outer.jitter),
+        }
+    }
+
+    /// Checks what it decides: `Invalid` for a jitter outside 0.0 to 1.0, and for lifetimes that
+    /// contradict: windows past a `ttl` that never ends, or an `error_ttl` longer than the
+    /// `stale_if_error` that is to bridge it.
+    pub fn check(&self) -> Result<()> {
+        if self
+            .jitter
+            .is_some_and(|jitter| !(0.0..=1.0).contains(&jitter))
+        {
+            return Err(Error::invalid(
+                "jitter is a share of the ttl, from 0.0 to 1.0",
+            ));
+        }
+        let endless = self.ttl == Some(Duration::MAX);
+        let set = |window: Option<Duration>| window.is_some_and(|window| !window.is_zero());
+        if endless && (set(self.stale_while_revalidate) || set(self.stale_if_error)) {
+            return Err(Error::invalid(
+                "a ttl that never ends leaves nothing to be stale after it",
+            ));
+        }
+        if let (Some(error_ttl), Some(stale)) = (self.error_ttl, self.stale_if_error)
+            && !stale.is_zero()
+            && error_ttl > stale
+        {
+            return Err(Error::invalid(
+                "error_ttl is longer than stale_if_error, which is to bridge it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The policy with its gaps filled from [`Policy::DEFAULT`].
+    pub(crate) fn lifetimes(self) -> Lifetimes {
+        let merged = self.or(Self::DEFAULT);
+        let decided = |field: Option<Duration>| field.unwrap_or_default();
+        Lifetimes {
+            ttl: decided(merged.ttl),
+            stale_while_revalidate: decided(merged.stale_while_revalidate),
+            stale_if_error: decided(merged.stale_if_error),
+            negative_ttl: decided(merged.negative_ttl),
+            error_ttl: decided(merged.error_ttl),
+            keep: decided(merged.keep),
+            jitter: merged.jitter.unwrap_or_default(),
+        }
+    }
+}
+
+impl Lifetimes {
+    /// Stamps a header whose fetch began at `at`. `roll`, from 0.0 to 1.0, decides the jitter.
+    pub(crate) fn stamp(&self, header: &mut Header, at: Timestamp, roll: f64) {
+        header.fetched_at = at;
+        if header.absent {
+            header.ttl = Some(self.negative_ttl);
+            header.stale_while_revalidate = Duration::ZERO;
+            header.stale_if_error = Duration::ZERO;
+            header.expires_at = Some(at.after(self.negative_ttl));
+            return;
+        }
+        let ttl = Duration::try_from_secs_f64(self.ttl.as_secs_f64() * (1.0 - self.jitter * roll))
+            .unwrap_or(self.ttl);
+        header.ttl = Some(ttl);
+        header.stale_while_revalidate = self.stale_while_revalidate;
+        header.stale_if_error = self.stale_if_error;
+        let stale = self.stale_while_revalidate.max(self.stale_if_error);
+        header.expires_at = Some(at.after(ttl).after(stale).after(self.keep));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(Policy::DEFAULT.check().is_ok());
+        for policy in [
+            Policy::new().jitter(1.5),
+            Policy::new().jitter(-0.1),
+            Policy::new().jitter(f64::NAN),
+            Policy::new().ttl(Duration::MAX).stale_if_error(SECOND),
+            Policy::new().error_ttl(2 * SECOND).stale_if_error(SECOND),
+        ] {
+            assert!(policy.check().unwrap_err().is_invalid(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_stamps_never_overflow() {
+        let lifetimes = Policy::new().ttl(100 * SECOND).jitter(0.2).lifetimes();
+        let mut header = Header::default();
+        lifetimes.stamp(&mut header, Timestamp::from_millis(1_000), 0.5);
+        assert_eq!(header.ttl, Some(90 * SECOND));
+        let endless = Policy::new().ttl(Duration::MAX).lifetimes();
+        endless.stamp(&mut header, Timestamp::from_millis(1_000), 0.0);
+        assert_eq!(header.expires_at, Some(Timestamp::from_millis(u64::MAX)));
+    }
+}

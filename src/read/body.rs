@@ -1,0 +1,66 @@
+//! A reader of a flight, as the stream behind its body.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use larder_store::{Error, Reply, Result, Staged};
+
+use super::{flight::Member, spool::Read};
+
+/// Reads on from where its member was placed. Dropped, it leaves the flight.
+pub(crate) struct FlightBody {
+    member: Member,
+    /// A read from behind the window.
+    behind: Option<(Arc<dyn Staged>, Reply<'static, Bytes>)>,
+}
+
+impl FlightBody {
+    pub(crate) fn new(member: Member) -> Self {
+        Self {
+            member,
+            behind: None,
+        }
+    }
+}
+
+impl Stream for FlightBody {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some((backing, reply)) = &mut self.behind {
+                let result = ready!(Pin::new(reply).poll(cx));
+                let backing = Arc::clone(backing);
+                self.behind = None;
+                match result {
+                    Ok(bytes) if !bytes.is_empty() => {
+                        self.member.advance(bytes.len() as u64);
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                    failed if !self.member.distrust(&backing) => {
+                        let error = failed.err();
+                        let error =
+                            error.unwrap_or_else(|| Error::corrupt("staged bytes are short"));
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    _ => {}
+                }
+            }
+            match self.member.poll_read(cx) {
+                Read::Chunk(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                Read::Behind(backing, offset, max) => {
+                    let reply = Arc::clone(&backing).read(offset, max);
+                    self.behind = Some((backing, reply));
+                }
+                Read::Wait => return Poll::Pending,
+                Read::End => return Poll::Ready(None),
+                Read::Failed(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The task that drives a flight: look, fetch, open, stream, commit.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use larder_store::{Body, Error, ErrorKind, Header, Object, Result};
+use tokio::time::timeout;
+
+use super::{
+    fill::{Fill, Lane},
+    flight::{Carrier, Flight, Opening},
+    look::{Accept, Hit, Look, Seat, look},
+    stream::stream,
+};
+use crate::{
+    counters::count,
+    engine::{Engine, refused},
+    fetch::{BoxFetch, FetchContext, Fetched, Found},
+    freshness::Freshness,
+    policy::Policy,
+    refresh::refresh_behind,
+    response::{Source, Stale},
+    sync::Mutex,
+};
+
+/// What a flight was started for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// The request's policy over the cache's.
+    pub(crate) policy: Policy,
+    pub(crate) accept: Accept,
+    /// It replaces an earlier flight: commits of that one end before the fences are taken.
+    pub(crate) anew: bool,
+    /// Nobody waits for it: it does not end because there are no readers.
+    pub(crate) behind: bool,
+}
+
+/// Drives a flight to its end, whatever that is.
+pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) {
+    let mut landing = Landing {
+        engine: &engine,
+        flight: &flight,
+        error: None,
+    };
+    let cut = engine.tasks.cut.clone();
+    let flown = cut.run_until_cancelled(fly(&engine, &flight, &plan)).await;
+    landing.error = match flown {
+        Some(Ok(())) => None,
+        Some(Err(error)) => Some(error),
+        None => Some(Error::closed("the cache")),
+    };
+}
+
+/// Takes the flight out of the table and then tells its members, also when the task was dropped.
+struct Landing<'a> {
+    engine: &'a Engine,
+    flight: &'a Arc<Flight>,
+    error: Option<Error>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.engine.flights.remove(self.flight);
+        let lost = || refused(ErrorKind::Other, "the flight was lost");
+        // After a good end this changes nothing: the first outcome stays.
+        self.flight.fail(self.error.take().unwrap_or_else(lost));
+    }
+}
+
+/// The read path below tier 0, in one function: an error is the flight's.
+async fn fly(engine: &Arc<Engine>, flight: &Arc<Flight>, plan: &Plan) -> Result<()> {
+    if plan.anew {
+        drop(engine.turns.take(&flight.key).await);
+    }
+    let mut look = look(engine, &flight.key, plan.accept).await;
+    if let Some(hit) = look.hit.take() {
+        return serve_hit(engine, flight, plan, hit, look).await;
+    }
+    let known = engine.failures.get(&flight.key, engine.now());
+    let fetched = match known {
+        Some(error) => {
+            count(&engine.counts.error_hits);
+            Err(error)
+        }
+        None => {
+            let Some(fetcher) = flight.fetching() else {
+                return Ok(());
+            };
+            let began = engine.now();
+            let stale = look
+                .candidate
+                .as_ref()
+                .map(|hit| Arc::clone(&hit.object.metadata));
+            let context = FetchContext {
+                key: flight.key.clone(),
+                stale,
+            };
+            let fetched = fetch(engine, flight, plan, fetcher, context).await;
+            fetched.map(|(fetched, slot)| (fetched, slot, began))
+        }
+    };
+    match fetched {
+        Err(error) => serve_on_error(engine, flight, look.candidate, error),
+        Ok((fetched, _slot, began)) => {
+            engine.failures.clear(&flight.key);
+            let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
+            let lanes = answer.lanes(engine, look.seats);
+            answer.land(engine, flight, plan, lanes).await
+        }
+    }
+}
+
+/// An object that ended the search: to the readers, and to the tiers above.
+async fn serve_hit(
+    engine: &Arc<Engine>,
+    flight: &Arc<Flight>,
+    plan: &Plan,
+    hit: Hit,
+    look: Look,
+) -> Result<()> {
+    let Hit {
+        tier,
+        object,
+        freshness,
+    } = hit;
+    let place = &engine.tiers[tier];
+    let stale = matches!(freshness, Freshness::Stale);
+    if stale && let Some(fetcher) = flight.take_fetcher() {
+        refresh_behind(engine, &flight.key, plan.policy, fetcher);
+    }
+    let (metadata, len) = (Arc::clone(&object.metadata), object.metadata.len());
+    let promotes = engine.second_hits.promotes(place, &flight.key, len);
+    let lanes = look
+        .seats
+        .into_iter()
+        .zip(&engine.tiers)
+        .filter_map(|(seat, above)| match seat {
+            Seat::Missed(fence) if promotes => {
+                Lane::write(above, &metadata, Some(len), Some(fence), false)
+            }
+            Seat::Held(fence, _) if promotes => {
+                Lane::write(above, &metadata, Some(len), Some(fence), true)
+            }
+            // What is above is older than what is served.
+            Seat::Held(fence, _) => Some(Lane::delete(above, Some(fence))),
+            Seat::Suspect => Some(Lane::delete(above, None)),
+            Seat::Missed(_) | Seat::Unknown => None,
+        });
+    let answer = Answer {
+        header: Arc::new(metadata.header().clone()),
+        len: Some(len),
+        source: Source::Tier {
+            index: tier,
+            name: Arc::clone(&place.name),
+        },
+        stale: stale.then_some(Stale::WhileRevalidate),
+        revalidated: false,
+        origin: Origin::Tier(tier, object),
+        no_store: false,
+    };
+    let lanes = lanes.collect();
+    answer.land(engine, flight, plan, lanes).await
+}
+
+/// The fetch failed: the stale copy where its window allows, or the error.
+fn serve_on_error(
+    engine: &Engine,
+    flight: &Flight,
+    candidate: Option<Hit>,
+    error: Error,
+) -> Result<()> {
+    let usable =
+        candidate.filter(|hit| !matches!(hit.freshness, Freshness::Expired { if_error: false }));
+    let Some(Hit { tier, object, .. }) = usable else {
+        return Err(error);
+    };
+    let place = &engine.tiers[tier];
+    let answer = Answer {
+        header: Arc::new(object.metadata.header().clone()),
+        len: Some(object.metadata.len()),
+        source: Source::Tier {
+            index: tier,
+            name: Arc::clone(&place.name),
+        },
+        stale: Some(Stale::Error(error)),
+        revalidated: false,
+        origin: Origin::Tier(tier, object),
+        no_store: true,
+    };
+    flight.open(Arc::new(answer.opening(false).0));
+    Ok(())
+}
+
+/// Runs the fetcher: one of `fetches_max`, within its time-out, its panic caught.
+async fn fetch(
+    engine: &Arc<Engine>,
+    flight: &Flight,
+    plan: &Plan,
+    fetcher: BoxFetch,
+    context: FetchContext,
+) -> Result<(Fetched, tokio::sync::OwnedSemaphorePermit)> {
+    let bound = engine.settings.fetch_timeout;
+    let run = async {
+        let slot = Arc::clone(&engine.fetches).acquire_owned().await;
+        let slot = slot.map_err(|_| Error::closed("the cache"))?;
+        count(&engine.counts.fetches);
+        // The call itself may panic, not only its future.
+        let fetched = AssertUnwindSafe(async { fetcher(context).await })
+            .catch_unwind()
+            .await;
+        let panicked = |_| Err(refused(ErrorKind::Other, "the fetcher panicked"));
+        fetched
+            .unwrap_or_else(panicked)
+            .map(|fetched| (fetched, slot))
+    };
+    let given_up = async {
+        flight.abandoned().await;
+        if plan.behind || engine.outlives_readers(0, None) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = timeout(bound, run) => result.unwrap_or_else(|_| {
+            Err(Error::timeout(format!("the fetch took longer than {bound:?}")))
+        }),
+        () = given_up => {
+            count(&engine.counts.flights_abandoned);
+            return Err(refused(ErrorKind::Other, "everyone has left"));
+        }
+    };
+    if let Err(error) = &result {
+        count(&engine.counts.fetch_errors);
+        tracing::debug!(%error, "a fetch failed");
+        let ttl = plan.policy.lifetimes().error_ttl;
+        engine.failures.add(&flight.key, error, engine.now(), ttl);
+    }
+    result
+}
+
+/// What the readers get, and from where.
+struct Answer {
+    header: Arc<Header>,
+    len: Option<u64>,
+    source: Source,
+    stale: Option<Stale>,
+    revalidated: bool,
+    origin: Origin,
+    no_store: bool,
+}
+
+/// Where the bytes are.
+enum Origin {
+    /// In a tier; the object is open.
+    Tier(usize, Object),
+    /// On their way from the fetcher.
+    Body(Body),
+    Absent,
+}
+
+impl Answer {
+    /// The fetcher's answer, stamped.
+    fn new(
+        engine: &Engine,
+        plan: &Plan,
+        fetched: Fetched,
+        began: larder_store::Timestamp,
+        candidate: Option<Hit>,
+    ) -> Result<Self> {
+        let lifetimes = fetched.policy.or(plan.policy).lifetimes();
+        let no_store = fetched.no_store;
+        let mut header = Header::default();
+        let (len, source, origin, revalidated) = match (fetched.found, candidate) {
+            (Found::Body(body), _) => (body.len(), Source::Origin, Origin::Body(body), false),
+            (Found::Absent, _) => {
+                header.absent = true;
+                (Some(0), Source::Origin, Origin::Absent, false)
+            }
+            (Found::NotModified, Some(Hit { tier, object, .. })) => {
+                count(&engine.counts.revalidated);
+                header = object.metadata.header().clone();
+                let name = Arc::clone(&engine.tiers[tier].name);
+                let source = Source::Tier { index: tier, name };
+                (
+                    Some(object.metadata.len()),
+                    source,
+                    Origin::Tier(tier, object),
+                    true,
+                )
+            }
+            (Found::NotModified, None) => {
+                return Err(Error::invalid(
+                    "the fetcher said \"not modified\" though it was not asked about a stale copy",
+                ));
+            }
+        };
+        fetched.header.apply(&mut header);
+        lifetimes.stamp(&mut header, began, engine.dice.roll());
+        let header = Arc::new(header);
+        Ok(Self {
+            header,
+            len,
+            source,
+            stale: None,
+            revalidated,
+            origin,
+            no_store,
+        })
+    }
+
+    /// What each tier has to do.
+    fn lanes(&mut self, engine: &Engine, seats: Vec<Seat>) -> Vec<Lane> {
+        let renewed = match &self.origin {
+            Origin::Tier(tier, object) => Some((*tier, Arc::clone(&object.metadata))),
+            _ => None,
+        };
+        // The same object, of which the origin said that it is still right.
+        let is_same = |tier: usize, metadata: &larder_store::Metadata| {
+            renewed.as_ref().is_some_and(|(index, asked)| {
+                *index == tier
+                    || (metadata.etag.is_some()
+                        && metadata.etag == asked.etag
+                        && metadata.len() == asked.len())
+            })
+        };
+        let lane = |(seat, place): (Seat, &crate::tier::Place)| match seat {
+            Seat::Unknown => None,
+            Seat::Suspect => Some(Lane::delete(place, None)),
+            Seat::Missed(_) if self.no_store => None,
+            Seat::Held(fence, _) if self.no_store => Some(Lane::delete(place, Some(fence))),
+            Seat::Missed(fence) => Lane::write(place, &self.header, self.len, Some(fence), false),
+            Seat::Held(fence, metadata) => {
+                let touches = is_same(place.index, &metadata) && place.store().as_touch().is_some();
+                if touches {
+                    Some(Lane::touch(place, fence))
+                } else {
+                    Lane::write(place, &self.header, self.len, Some(fence), true)
+                }
+            }
+        };
+        seats
+            .into_iter()
+            .zip(&engine.tiers)
+            .filter_map(lane)
+            .collect()
+    }
+
+    /// How the members get it, and the source that is to be streamed, if any. An object that
+    /// nothing is filled from is left where it is.
+    fn opening(self, fills: bool) -> (Opening, Option<Body>) {
+        let (mut stored, mut source) = (None, None);
+        let carrier = match self.origin {
+            Origin::Absent => Carrier::Absent,
+            Origin::Tier(_, object) if object.metadata.absent => Carrier::Absent,
+            Origin::Tier(tier, object) if !fills => {
+                stored = (!self.revalidated).then(|| Arc::clone(&object.metadata));
+                Carrier::Direct {
+                    tier,
+                    object: Mutex::new(Some(object)),
+                }
+            }
+            Origin::Tier(_, Object { body, .. }) | Origin::Body(body) => match body.as_whole() {
+                Some(bytes) => Carrier::Whole(bytes.clone()),
+                None => {
+                    source = Some(body);
+                    Carrier::Spooled
+                }
+            },
+        };
+        let opening = Opening {
+            header: self.header,
+            stored,
+            len: self.len,
+            source: self.source,
+            stale: self.stale,
+            revalidated: self.revalidated,
+            carrier,
+        };
+        (opening, source)
+    }
+
+    /// Opens the flight, streams the source into the lanes, and commits them.
+    async fn land(
+        self,
+        engine: &Arc<Engine>,
+        flight: &Arc<Flight>,
+        plan: &Plan,
+        lanes: Vec<Lane>,
+    ) -> Result<()> {
+        let fills = lanes.iter().any(Lane::is_write);
+        let mut fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
+        let (opening, source) = self.opening(fills);
+        let whole = match &opening.carrier {
+            Carrier::Whole(bytes) => Some(bytes.clone()),
+            _ => None,
+        };
+        flight.open(Arc::new(opening));
+        match (source, whole) {
+            (Some(body), _) => stream(engine, flight, plan, &mut fill, body).await?,
+            (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
+            (None, None) => fill.open(engine, &flight.key, None).await,
+        }
+        commit(engine, flight, fill).await;
+        Ok(())
+    }
+}
+
+/// Writes a whole object to the lanes; its readers have it already.
+async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: &Bytes) {
+    flight.finish();
+    fill.open(engine, &flight.key, None).await;
+    if !bytes.is_empty() {
+        fill.write(engine, None, bytes).await;
+    }
+}
+
+/// Publishes in the key's turn, unless something newer has come.
+async fn commit(engine: &Arc<Engine>, flight: &Flight, fill: Fill) {
+    if fill.is_empty() {
+        return;
+    }
+    let turn = engine.turns.take(&flight.key).await;
+    if flight.is_retired() {
+        count(&engine.counts.flights_retired);
+    } else {
+        // What fails is counted by the tier; the readers have their bytes.
+        let _ = fill.commit(engine, &flight.key).await;
+    }
+    drop(turn);
+}

@@ -1,0 +1,415 @@
+//! A source into the tiers that admit it, and what else must happen there when it is published.
+//!
+//! Each tier that takes part has a lane. Lanes are opened and written together, and committed one
+//! by one, in the engine's order, under the key's turn. A lane that fails costs its tier the
+//! object, never the reader a byte.
+//!
+//! Invariants:
+//! 1. Nothing is published before [`Fill::commit`], which is called under the key's turn.
+//! 2. After it no tier holds an older copy than what was published, or the key is suspect there.
+//! 3. A lane that finds itself superseded ends the fill: what is above is aborted, what was
+//!    published is taken back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use larder_store::{
+    Commit, Draft, Error, ErrorKind, Fence, Header, KeyBuf, Result, Staged, Version, Writer,
+};
+
+use super::flight::Flight;
+use crate::{
+    behind::{Behind, Held},
+    counters::count,
+    engine::Engine,
+    sync::Ordering,
+    tier::Place,
+};
+
+pub(crate) struct Fill {
+    pub(crate) header: Arc<Header>,
+    len: Option<u64>,
+    lanes: Vec<Lane>,
+    written: u64,
+}
+
+/// What a tier has to do with a fill.
+pub(crate) struct Lane {
+    tier: usize,
+    /// The tier as the flight found it; a user's write has none.
+    fence: Option<Fence>,
+    /// Whether an older copy may be there, which must not outlive this answer.
+    older: bool,
+    step: Step,
+}
+
+enum Step {
+    /// To be opened.
+    Open,
+    Writing {
+        writer: Box<dyn Writer>,
+        staged: Option<Arc<dyn Staged>>,
+    },
+    /// Gathers the bytes, to write them behind.
+    Hold(Held),
+    /// The body there is right, its metadata is renewed.
+    Touch,
+    /// Only the older copy is removed.
+    Delete,
+    /// Refused or failed: an older copy is removed.
+    Failed,
+}
+
+/// How a commit went.
+#[derive(Default)]
+pub(crate) struct Published {
+    pub(crate) tiers: usize,
+    pub(crate) first_error: Option<Error>,
+}
+
+impl Lane {
+    /// Writes the object to a tier, or removes the older copy where the tier does not admit it.
+    pub(crate) fn write(
+        place: &Place,
+        header: &Header,
+        len: Option<u64>,
+        fence: Option<Fence>,
+        older: bool,
+    ) -> Option<Self> {
+        let step = match place.admits(header, len) {
+            true => Step::Open,
+            false if older => Step::Delete,
+            false => return None,
+        };
+        Some(Self {
+            tier: place.index,
+            fence,
+            older,
+            step,
+        })
+    }
+
+    /// Renews the metadata of what is there.
+    pub(crate) fn touch(place: &Place, fence: Fence) -> Self {
+        Self {
+            tier: place.index,
+            fence: Some(fence),
+            older: true,
+            step: Step::Touch,
+        }
+    }
+
+    /// Removes what is there.
+    pub(crate) fn delete(place: &Place, fence: Option<Fence>) -> Self {
+        Self {
+            tier: place.index,
+            fence,
+            older: true,
+            step: Step::Delete,
+        }
+    }
+
+    pub(crate) fn is_write(&self) -> bool {
+        matches!(self.step, Step::Open)
+    }
+}
+
+impl Fill {
+    /// A fill with these lanes, put in the engine's order.
+    pub(crate) fn new(
+        engine: &Engine,
+        header: Arc<Header>,
+        len: Option<u64>,
+        mut lanes: Vec<Lane>,
+    ) -> Self {
+        let rank = |tier| engine.order.iter().position(|&other| other == tier);
+        lanes.sort_by_key(|lane| rank(lane.tier));
+        Self {
+            header,
+            len,
+            lanes,
+            written: 0,
+        }
+    }
+
+    /// Whether nothing at all is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Whether some tier takes the bytes.
+    pub(crate) fn is_writing(&self) -> bool {
+        let takes = |step: &Step| matches!(step, Step::Open | Step::Writing { .. } | Step::Hold(_));
+        self.lanes.iter().any(|lane| takes(&lane.step))
+    }
+
+    /// Opens the writers, each within its tier's time-out or the given bound.
+    pub(crate) async fn open(&mut self, engine: &Engine, key: &KeyBuf, bound: Option<Duration>) {
+        let (header, len) = (&self.header, self.len);
+        let open = self
+            .lanes
+            .iter_mut()
+            .filter(|lane| lane.is_write())
+            .map(async |lane| {
+                let place = &engine.tiers[lane.tier];
+                if place.tier.behind {
+                    lane.step = Step::Hold(engine.behind.hold());
+                    return;
+                }
+                let draft = lane.draft(place, header, len);
+                let bound = bound.map_or(place.tier.timeout, |bound| bound.min(place.tier.timeout));
+                let open = || place.store().set_with_writer(key.as_key(), draft);
+                lane.step = match place.within(bound, "opening a writer", open).await {
+                    Ok(writer) => Step::Writing {
+                        staged: writer.staged(),
+                        writer,
+                    },
+                    Err(_) => Step::Failed,
+                };
+            });
+        join_all(open).await;
+    }
+
+    /// Has the flight read back what the lanes stage.
+    pub(crate) fn back(&self, flight: &Flight) {
+        for lane in &self.lanes {
+            if let Step::Writing {
+                staged: Some(staged),
+                ..
+            } = &lane.step
+            {
+                flight.add_backing(Arc::clone(staged));
+            }
+        }
+    }
+
+    /// Writes a chunk to all lanes at once; one that stalls or fails leaves.
+    pub(crate) async fn write(&mut self, engine: &Engine, flight: Option<&Flight>, chunk: &Bytes) {
+        self.written += chunk.len() as u64;
+        let written = self.written;
+        let write = self
+            .lanes
+            .iter_mut()
+            .map(|lane| lane.push(engine, flight, chunk, written));
+        join_all(write).await;
+    }
+
+    /// Gives the lanes up that only add: a newer write, delete or refresh has come.
+    pub(crate) fn abandon(&mut self) {
+        self.lanes.clear();
+    }
+
+    /// Publishes. To be called under the key's turn.
+    pub(crate) async fn commit(self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
+        let mut done = Published::default();
+        let mut published = Vec::new();
+        for mut lane in self.lanes {
+            let place = &engine.tiers[lane.tier];
+            match lane
+                .settle(engine, place, key, &self.header, self.len, self.written)
+                .await
+            {
+                Ok(Settled::Published(version)) => {
+                    engine.suspects.clear(lane.tier, key);
+                    done.tiers += 1;
+                    published.push((lane.tier, version));
+                }
+                Ok(Settled::Held) => done.tiers += 1,
+                Ok(Settled::Removed) => engine.suspects.clear(lane.tier, key),
+                Ok(Settled::Superseded) => {
+                    count(&place.counts.superseded);
+                    take_back(engine, key, published).await;
+                    return done;
+                }
+                Err(error) => {
+                    done.first_error.get_or_insert(error);
+                }
+            }
+        }
+        done
+    }
+}
+
+/// How a lane ended.
+enum Settled {
+    Published(Option<Version>),
+    Held,
+    Removed,
+    Superseded,
+}
+
+impl Lane {
+    fn draft(&self, place: &Place, header: &Header, len: Option<u64>) -> Draft {
+        let mut draft = Draft::from(place.capped(header));
+        if let Some(len) = len {
+            draft = draft.len(len);
+        }
+        match &self.fence {
+            Some(fence) => draft.fence(fence.clone()),
+            None => draft,
+        }
+    }
+
+    async fn push(
+        &mut self,
+        engine: &Engine,
+        flight: Option<&Flight>,
+        chunk: &Bytes,
+        written: u64,
+    ) {
+        let place = &engine.tiers[self.tier];
+        let failed = match &mut self.step {
+            Step::Writing { .. } if written > place.tier.object_max => true,
+            Step::Writing { writer, staged } => {
+                let stall = place.tier.write_stall;
+                let (writer, chunk) = (&mut *writer, chunk.clone());
+                let write = move || writer.write(chunk);
+                let result = place.within(stall, "writing", write).await;
+                if let (Ok(()), Some(staged), Some(flight)) = (&result, staged, flight) {
+                    flight.backed(staged, written);
+                }
+                if result.as_ref().is_err_and(Error::is_timeout) {
+                    count(&place.counts.stalls);
+                }
+                result.is_err()
+            }
+            Step::Hold(held) => {
+                let fits = written <= place.tier.object_max && held.push(chunk.clone());
+                if !fits {
+                    count(&engine.counts.behind_dropped);
+                }
+                !fits
+            }
+            _ => false,
+        };
+        if failed {
+            // Dropping the writer aborts it, without a wait.
+            self.step = Step::Failed;
+        }
+    }
+
+    /// Does what the lane is for. An error means that the tier has neither the object nor, unless
+    /// the key is suspect there, an older one.
+    async fn settle(
+        &mut self,
+        engine: &Arc<Engine>,
+        place: &Place,
+        key: &KeyBuf,
+        header: &Header,
+        len: Option<u64>,
+        written: u64,
+    ) -> Result<Settled> {
+        let draft = self.draft(place, header, Some(len.unwrap_or(written)));
+        let (result, counter) = match std::mem::replace(&mut self.step, Step::Failed) {
+            Step::Writing { writer, .. } => (
+                place.attempt("committing", || writer.commit()).await,
+                &place.counts.fills,
+            ),
+            Step::Touch => {
+                let touch = || match place.store().as_touch() {
+                    Some(touch) => touch.touch(key.as_key(), draft),
+                    None => larder_store::Reply::ready(Ok(Commit::Superseded)),
+                };
+                (
+                    place.attempt("touching", touch).await,
+                    &place.counts.touched,
+                )
+            }
+            Step::Hold(held) => return self.hold(engine, place, key, header, held).await,
+            Step::Delete => return remove(engine, place, key, self.fence.take()).await,
+            Step::Open | Step::Failed if self.older => {
+                let removed = remove(engine, place, key, self.fence.take()).await?;
+                if matches!(removed, Settled::Superseded) {
+                    return Ok(removed);
+                }
+                let message = format!("the tier {} did not take the object", place.name);
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            Step::Open | Step::Failed => return Ok(Settled::Removed),
+        };
+        match result {
+            Ok(Commit::Done(metadata)) => {
+                count(counter);
+                Ok(Settled::Published(
+                    metadata.map(|metadata| metadata.version()),
+                ))
+            }
+            Ok(Commit::Superseded) => Ok(Settled::Superseded),
+            Err(error) => {
+                // Done or not done: whatever is there now goes, in the same turn.
+                remove(engine, place, key, None).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes in the turn, and queues the bytes under a fence taken then.
+    async fn hold(
+        &mut self,
+        engine: &Arc<Engine>,
+        place: &Place,
+        key: &KeyBuf,
+        header: &Header,
+        held: Held,
+    ) -> Result<Settled> {
+        let removed = remove(engine, place, key, self.fence.take()).await?;
+        if matches!(removed, Settled::Superseded) {
+            return Ok(removed);
+        }
+        engine.suspects.clear(self.tier, key);
+        let fence = place
+            .attempt("taking a fence", || place.store().fence(key.as_key()))
+            .await?;
+        let draft = Draft::from(place.capped(header)).fence(fence);
+        Behind::push(engine, key, self.tier, draft, held);
+        Ok(Settled::Held)
+    }
+}
+
+/// Removes the copy in a tier; one that cannot be removed is suspect.
+async fn remove(
+    engine: &Engine,
+    place: &Place,
+    key: &KeyBuf,
+    fence: Option<Fence>,
+) -> Result<Settled> {
+    match place
+        .attempt("deleting", || place.store().delete(key.as_key(), fence))
+        .await
+    {
+        Ok(Commit::Done(_)) => Ok(Settled::Removed),
+        Ok(Commit::Superseded) => Ok(Settled::Superseded),
+        Err(error) => {
+            engine.suspects.add(place.index, key);
+            count(&engine.counts.suspects);
+            Err(error)
+        }
+    }
+}
+
+/// Removes what a superseded fill has published, where it is still that.
+async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<(usize, Option<Version>)>) {
+    for (tier, version) in published {
+        let place = &engine.tiers[tier];
+        let store = place.store();
+        let result = async {
+            let fence = place
+                .attempt("taking a fence", || store.fence(key.as_key()))
+                .await?;
+            let stat = place
+                .attempt("asking for metadata", || store.stat(key.as_key()))
+                .await?;
+            if stat.map(|metadata| metadata.version()) == version {
+                let delete = || store.delete(key.as_key(), Some(fence));
+                let _ = place.attempt("deleting", delete).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if result.await.is_err() {
+            engine.suspects.add(tier, key);
+            count(&engine.counts.suspects);
+        }
+        place.counts.fills.fetch_sub(1, Ordering::Relaxed);
+    }
+}

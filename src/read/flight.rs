@@ -1,0 +1,511 @@
+//! One flight per key, many readers.
+//!
+//! A flight looks a key up once, fetches it once if no tier has it, and gives the result to all who
+//! joined. It is driven by one task of the engine's ([`drive`](super::drive)); whoever asked first
+//! is a member like any other and may leave.
+//!
+//! Invariants:
+//! 1. The table holds at most one flight a key. Who finds it there may join unless it is over or
+//!    closed; who then cannot starts another in its place.
+//! 2. A flight is removed from the table before its failure is told, so that a later read tries
+//!    again; and after its commits have ended, so that no read falls between the two.
+//! 3. A retired flight is not in the table, nobody joins it, and it publishes nothing: retiring and
+//!    publishing both happen under the key's turn, or before it.
+//! 4. The phase only goes forward: `Looking`, `Fetching`, `Open` or `Over`.
+//! 5. One lock a flight, held for a moment; wakers are woken outside. The table's lock comes first.
+//! 6. Nothing here knows a runtime or does I/O.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use larder_store::{Error, Header, KeyBuf, Metadata, Object, Result, Staged};
+
+use super::spool::{Next, Read, Spool, SpoolLimits, Wakers};
+use crate::{
+    fetch::BoxFetch,
+    response::{Source, Stale},
+    sync::{AtomicBool, AtomicUsize, Mutex, Ordering, lock},
+};
+
+pub(crate) struct Flight {
+    pub(crate) key: KeyBuf,
+    state: Mutex<State>,
+    retired: AtomicBool,
+}
+
+struct State {
+    phase: Phase,
+    spool: Spool,
+    /// What to run when the tiers have nothing: of the first member who has one.
+    fetcher: Option<BoxFetch>,
+    driver: Option<Waker>,
+    /// What the window's memory was reserved with; released with the last reader.
+    reserved: Option<Box<dyn Send>>,
+}
+
+enum Phase {
+    Looking,
+    Fetching,
+    Open(Arc<Opening>),
+    Over(Over),
+}
+
+#[derive(Clone)]
+enum Over {
+    Failed(Error),
+    /// No tier had it, and nobody had a fetcher.
+    Nowhere,
+}
+
+/// What a flight found, as all its members see it.
+pub(crate) struct Opening {
+    pub(crate) header: Arc<Header>,
+    /// The metadata, where a tier has committed the object.
+    pub(crate) stored: Option<Arc<Metadata>>,
+    pub(crate) len: Option<u64>,
+    pub(crate) source: Source,
+    pub(crate) stale: Option<Stale>,
+    pub(crate) revalidated: bool,
+    pub(crate) carrier: Carrier,
+}
+
+/// How the members get the bytes.
+pub(crate) enum Carrier {
+    /// Here they are.
+    Whole(Bytes),
+    /// Through the flight's spool.
+    Spooled,
+    /// From this tier, each for itself: nothing is to be filled. The first may take the object that
+    /// the flight has opened.
+    Direct {
+        tier: usize,
+        object: Mutex<Option<Object>>,
+    },
+    /// There are none: the origin has no such object.
+    Absent,
+}
+
+/// What a member waited for.
+pub(crate) enum Seen {
+    Open(Arc<Opening>),
+    Failed(Error),
+    Nowhere,
+}
+
+/// A place in a flight. Dropped, it leaves.
+pub(crate) struct Member {
+    flight: Arc<Flight>,
+    id: usize,
+    /// Whether it came with a fetcher; who did not does not wait for a fetch.
+    fetches: bool,
+}
+
+impl Flight {
+    pub(crate) fn new(key: KeyBuf, limits: SpoolLimits, fetcher: Option<BoxFetch>) -> Self {
+        let (phase, spool) = (Phase::Looking, Spool::new(limits));
+        let state = Mutex::new(State {
+            phase,
+            spool,
+            fetcher,
+            driver: None,
+            reserved: None,
+        });
+        Self {
+            key,
+            state,
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// Joins, unless nobody may any more. A member with a fetcher lends it to a flight that has
+    /// none: `fetcher` is called only then.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        fetches: bool,
+        fetcher: impl FnOnce() -> Option<BoxFetch>,
+    ) -> Option<Member> {
+        let mut state = lock(&self.state);
+        if matches!(state.phase, Phase::Over(_)) || !state.spool.is_joinable() {
+            return None;
+        }
+        if fetches && state.fetcher.is_none() && matches!(state.phase, Phase::Looking) {
+            state.fetcher = fetcher();
+        }
+        let id = state.spool.enter();
+        let driver = state.driver.take();
+        drop(state);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+        Some(Member {
+            flight: Arc::clone(self),
+            id,
+            fetches,
+        })
+    }
+
+    // --- what the driver tells ---
+
+    /// The tiers have nothing: gives the fetcher to run, or ends the flight where nobody has one.
+    pub(crate) fn fetching(&self) -> Option<BoxFetch> {
+        let mut state = lock(&self.state);
+        let fetcher = state.fetcher.take();
+        state.phase = match fetcher {
+            Some(_) => Phase::Fetching,
+            None => Phase::Over(Over::Nowhere),
+        };
+        let wakers = state.spool.wake_all();
+        drop(state);
+        wakers.wake();
+        fetcher
+    }
+
+    /// Takes the fetcher out without running it, for a refresh behind.
+    pub(crate) fn take_fetcher(&self) -> Option<BoxFetch> {
+        lock(&self.state).fetcher.take()
+    }
+
+    /// The object was found.
+    pub(crate) fn open(&self, opening: Arc<Opening>) {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Open(opening);
+        let wakers = state.spool.wake_all();
+        drop(state);
+        wakers.wake();
+    }
+
+    /// The flight failed: who waits is told, who reads is told after the bytes.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut state = lock(&self.state);
+        if !matches!(state.phase, Phase::Open(_) | Phase::Over(_)) {
+            state.phase = Phase::Over(Over::Failed(error.clone()));
+        }
+        let wakers = state.spool.finish(Err(error));
+        drop(state);
+        wakers.wake();
+    }
+
+    /// Changes the spool, and wakes whom that concerns.
+    fn with_spool(&self, change: impl FnOnce(&mut Spool) -> Wakers) {
+        let mut state = lock(&self.state);
+        let wakers = change(&mut state.spool);
+        drop(state);
+        wakers.wake();
+    }
+
+    /// The source gave bytes.
+    pub(crate) fn append(&self, bytes: Bytes) {
+        self.with_spool(|spool| spool.append(bytes));
+    }
+
+    /// The source ended.
+    pub(crate) fn finish(&self) {
+        self.with_spool(|spool| spool.finish(Ok(())));
+    }
+
+    /// A writer stages what it takes, from the first byte on.
+    pub(crate) fn add_backing(&self, staged: Arc<dyn Staged>) {
+        lock(&self.state).spool.add_backing(0, staged);
+    }
+
+    pub(crate) fn backed(&self, staged: &Arc<dyn Staged>, to: u64) {
+        lock(&self.state).spool.backed(staged, to);
+    }
+
+    pub(crate) fn spilled(&self, file: &Arc<dyn Staged>, from: u64, len: u64) {
+        lock(&self.state).spool.spilled(file, from, len);
+    }
+
+    pub(crate) fn spill_failed(&self) {
+        lock(&self.state).spool.spill_failed();
+    }
+
+    /// Keeps the reservation of memory until the flight's last handle is dropped.
+    pub(crate) fn keep(&self, reserved: Box<dyn Send>) {
+        lock(&self.state).reserved = Some(reserved);
+    }
+
+    /// What to do next, see [`Spool::next`]; with the readers' progress so far.
+    pub(crate) fn next(&self, ahead: bool, pressure: bool) -> (Next, u64) {
+        let mut state = lock(&self.state);
+        (state.spool.next(ahead, pressure), state.spool.progress())
+    }
+
+    /// Cuts the readers that hold the flight up; says how many.
+    pub(crate) fn cut_blocked(&self) -> usize {
+        let mut state = lock(&self.state);
+        let (cut, wakers) = state.spool.cut_blocked();
+        drop(state);
+        wakers.wake();
+        cut
+    }
+
+    /// Waits until a reader has moved, come or left.
+    pub(crate) async fn moved(&self, since: u64) {
+        self.driver_until(|spool| spool.progress() != since).await;
+    }
+
+    /// Waits until everyone has left.
+    pub(crate) async fn abandoned(&self) {
+        self.driver_until(|spool| spool.readers() == 0).await;
+    }
+
+    async fn driver_until(&self, mut done: impl FnMut(&Spool) -> bool) {
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if done(&state.spool) {
+                return Poll::Ready(());
+            }
+            state.driver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    // --- what can be asked ---
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        lock(&self.state).spool.readers() == 0
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Bytes that came, bytes held in memory, and what the next chunk may bring.
+    pub(crate) fn extent(&self) -> (u64, u64, u64) {
+        let state = lock(&self.state);
+        (
+            state.spool.end(),
+            state.spool.held(),
+            state.spool.chunk_max(),
+        )
+    }
+}
+
+impl Member {
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Waits until the flight is open or over. Cancel safe.
+    pub(crate) async fn opened(&self) -> Seen {
+        poll_fn(|cx| {
+            let mut state = lock(&self.flight.state);
+            let seen = match &state.phase {
+                Phase::Open(opening) => Seen::Open(Arc::clone(opening)),
+                Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
+                Phase::Over(Over::Nowhere) => Seen::Nowhere,
+                Phase::Fetching if !self.fetches => Seen::Nowhere,
+                Phase::Looking | Phase::Fetching => {
+                    state.spool.wait(self.id, cx.waker());
+                    return Poll::Pending;
+                }
+            };
+            Poll::Ready(seen)
+        })
+        .await
+    }
+
+    /// Waits until the object's length is known, the source has ended, or `enough` bytes came.
+    /// Gives the length, where it is known. Cancel safe.
+    pub(crate) async fn length(
+        &self,
+        known: Option<u64>,
+        enough: Option<u64>,
+    ) -> Result<Option<u64>> {
+        poll_fn(|cx| {
+            let mut state = lock(&self.flight.state);
+            if known.is_some() {
+                return Poll::Ready(Ok(known));
+            }
+            match state.spool.outcome() {
+                Some(Ok(())) => return Poll::Ready(Ok(Some(state.spool.end()))),
+                Some(Err(error)) => return Poll::Ready(Err(error.clone())),
+                None => {}
+            }
+            if enough.is_some_and(|enough| state.spool.end() >= enough) {
+                return Poll::Ready(Ok(None));
+            }
+            state.spool.wait(self.id, cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Begins to read at `offset`. `false` when bytes it needs are gone.
+    pub(crate) fn place(&self, offset: u64, stop: Option<u64>) -> bool {
+        self.change(|spool| spool.place(self.id, offset, stop))
+    }
+
+    pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Read {
+        self.change(|spool| spool.read(self.id, cx.waker()))
+    }
+
+    /// It took so many bytes from a backing.
+    pub(crate) fn advance(&self, by: u64) {
+        self.change(|spool| spool.advance(self.id, by));
+    }
+
+    /// A backing could not be read; `false` when nothing else has its bytes.
+    pub(crate) fn distrust(&self, bad: &Arc<dyn Staged>) -> bool {
+        self.change(|spool| spool.distrust(self.id, bad))
+    }
+
+    /// Changes the spool, and wakes the driver if it waits for readers.
+    fn change<T>(&self, change: impl FnOnce(&mut Spool) -> T) -> T {
+        let mut state = lock(&self.flight.state);
+        let before = state.spool.progress();
+        let result = change(&mut state.spool);
+        let moved = state.spool.progress() != before;
+        let driver = if moved { state.driver.take() } else { None };
+        drop(state);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+        result
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.change(|spool| spool.leave(self.id));
+    }
+}
+
+/// The flights under way.
+pub(crate) struct Flights {
+    stripes: Box<[Stripe]>,
+    hasher: RandomState,
+    flying: AtomicUsize,
+    max: usize,
+}
+
+type Stripe = Mutex<HashMap<KeyBuf, Arc<Flight>>>;
+
+const STRIPES: usize = 64;
+
+impl Flights {
+    pub(crate) fn new(max: usize) -> Self {
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self {
+            stripes,
+            hasher: RandomState::new(),
+            flying: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// The key's flight, or the one that `start` makes. `None` when there are too many.
+    ///
+    /// With `anew`, or when it cannot be joined any more, the key's flight is retired first. Says
+    /// whether the member is the first.
+    pub(crate) fn join(
+        &self,
+        key: &KeyBuf,
+        fetches: bool,
+        anew: bool,
+        mut fetcher: impl FnMut() -> Option<BoxFetch>,
+        start: impl FnOnce(Option<BoxFetch>) -> Flight,
+    ) -> Option<(Member, bool)> {
+        let mut stripe = lock(self.stripe(key));
+        if !anew
+            && let Some(flight) = stripe.get(key)
+            && let Some(member) = flight.join(fetches, &mut fetcher)
+        {
+            return Some((member, false));
+        }
+        let retired = stripe.remove(key);
+        if let Some(flight) = &retired {
+            flight.retired.store(true, Ordering::Release);
+            self.flying.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.flying.load(Ordering::Relaxed) >= self.max {
+            return None;
+        }
+        let flight = Arc::new(start(fetcher()));
+        let member = flight
+            .join(fetches, || None)
+            .expect("a new flight can be joined");
+        stripe.insert(key.clone(), flight);
+        self.flying.fetch_add(1, Ordering::Relaxed);
+        drop(stripe);
+        drop(retired);
+        Some((member, true))
+    }
+
+    /// Starts a flight without readers, unless the key has one.
+    pub(crate) fn start(
+        &self,
+        key: &KeyBuf,
+        start: impl FnOnce() -> Flight,
+    ) -> Option<Arc<Flight>> {
+        let mut stripe = lock(self.stripe(key));
+        if stripe.contains_key(key) || self.flying.load(Ordering::Relaxed) >= self.max {
+            return None;
+        }
+        let flight = Arc::new(start());
+        stripe.insert(key.clone(), Arc::clone(&flight));
+        self.flying.fetch_add(1, Ordering::Relaxed);
+        Some(flight)
+    }
+
+    /// Whether the key has a flight.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        #[allow(clippy::cast_possible_truncation)] // A part of the hash is enough.
+        let index = self.hasher.hash_one(key) as usize % STRIPES;
+        lock(&self.stripes[index]).contains_key(key)
+    }
+
+    /// A flight has ended.
+    pub(crate) fn remove(&self, flight: &Arc<Flight>) {
+        let mut stripe = lock(self.stripe(&flight.key));
+        if stripe
+            .get(&flight.key)
+            .is_some_and(|known| Arc::ptr_eq(known, flight))
+        {
+            let removed = stripe.remove(&flight.key);
+            self.flying.fetch_sub(1, Ordering::Relaxed);
+            drop(stripe);
+            drop(removed);
+        }
+    }
+
+    /// Retires the key's flight: its readers stay, nobody joins, it publishes nothing.
+    pub(crate) fn retire(&self, key: &KeyBuf) {
+        let mut stripe = lock(self.stripe(key));
+        let retired = stripe.remove(key);
+        if let Some(flight) = &retired {
+            flight.retired.store(true, Ordering::Release);
+            self.flying.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(stripe);
+        drop(retired);
+    }
+
+    /// Retires every flight.
+    pub(crate) fn retire_all(&self) {
+        let keys = self
+            .stripes
+            .iter()
+            .flat_map(|stripe| lock(stripe).keys().cloned().collect::<Vec<_>>());
+        keys.collect::<Vec<_>>()
+            .iter()
+            .for_each(|key| self.retire(key));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.stripes.iter().map(|stripe| lock(stripe).len()).sum()
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // A part of the hash is enough.
+    fn stripe(&self, key: &KeyBuf) -> &Stripe {
+        &self.stripes[self.hasher.hash_one(&**key) as usize % STRIPES]
+    }
+}

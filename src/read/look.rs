@@ -1,0 +1,137 @@
+//! Asking the tiers, from hot to cold, each within its time-out.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_store::{ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
+
+use crate::{
+    engine::Engine,
+    freshness::{Freshness, judge},
+    tier::Place,
+};
+
+/// Which objects end the search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accept {
+    /// The oldest that will do.
+    pub(crate) max_age: Option<Duration>,
+    /// Whether one that is stale, but may be served while it is revalidated, will do.
+    pub(crate) stale: bool,
+    /// Whether none will do: a refresh asks the origin whatever is there.
+    pub(crate) none: bool,
+    /// Whether the first tier is passed over: it had its time already.
+    pub(crate) skip_first: bool,
+}
+
+/// What the tiers said.
+pub(crate) struct Look {
+    /// Tier by tier; those below a hit were not asked.
+    pub(crate) seats: Vec<Seat>,
+    /// The object that ended the search.
+    pub(crate) hit: Option<Hit>,
+    /// The newest of those that did not, its body open, to be revalidated or served on error.
+    pub(crate) candidate: Option<Hit>,
+}
+
+pub(crate) struct Hit {
+    pub(crate) tier: usize,
+    pub(crate) object: Object,
+    pub(crate) freshness: Freshness,
+}
+
+/// How a tier was found. The fences were taken before any fetch begins.
+pub(crate) enum Seat {
+    /// It was not asked, or it could not answer: it gave no fence and is not filled.
+    Unknown,
+    /// It may hold what was deleted; it is not read.
+    Suspect,
+    Missed(Fence),
+    /// It has an object that does not do; nothing happened to it since the fence.
+    Held(Fence, Arc<Metadata>),
+}
+
+pub(crate) async fn look(engine: &Engine, key: &KeyBuf, accept: Accept) -> Look {
+    let mut look = Look {
+        seats: Vec::with_capacity(engine.tiers.len()),
+        hit: None,
+        candidate: None,
+    };
+    for place in &engine.tiers {
+        if !engine.suspects.trusts(place.index, key) {
+            look.seats.push(Seat::Suspect);
+            continue;
+        }
+        if accept.skip_first && place.index == 0 {
+            look.seats.push(Seat::Unknown);
+            continue;
+        }
+        let (seat, found) = ask(engine, place, key, accept).await;
+        match found {
+            Some(hit) if accept.takes(hit.freshness) => {
+                look.hit = Some(hit);
+                break;
+            }
+            found => look.keep(found),
+        }
+        look.seats.push(seat);
+    }
+    look
+}
+
+impl Accept {
+    fn takes(&self, freshness: Freshness) -> bool {
+        !self.none
+            && match freshness {
+                Freshness::Fresh => true,
+                Freshness::Stale => self.stale,
+                Freshness::Expired { .. } => false,
+            }
+    }
+}
+
+impl Look {
+    fn keep(&mut self, found: Option<Hit>) {
+        let at = |hit: &Hit| hit.object.metadata.fetched_at;
+        let newest = self.candidate.as_ref().map(at);
+        if let Some(hit) = found
+            && !hit.object.metadata.absent
+            && newest.is_none_or(|newest| newest < at(&hit))
+        {
+            self.candidate = Some(hit);
+        }
+    }
+}
+
+/// Asks one tier. What does not do is asked for again under a fence, so that "this object is there"
+/// and the fence are one moment.
+async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (Seat, Option<Hit>) {
+    let get = || place.store().get_stream(key.as_key(), ByteRange::FULL);
+    let judged = |object: Object| Hit {
+        tier: place.index,
+        freshness: judge(&object.metadata, accept.max_age, engine.now()),
+        object,
+    };
+    let first = match place.attempt("looking up", get).await {
+        Ok(Lookup::Hit(object)) => judged(object),
+        Ok(Lookup::Miss(fence)) => return (Seat::Missed(fence), None),
+        Err(_) => return (Seat::Unknown, None),
+    };
+    if accept.takes(first.freshness) {
+        return (Seat::Unknown, Some(first));
+    }
+    drop(first);
+    let fence = place
+        .attempt("taking a fence", || place.store().fence(key.as_key()))
+        .await;
+    let Ok(fence) = fence else {
+        return (Seat::Unknown, None);
+    };
+    match place.attempt("looking up", get).await {
+        Ok(Lookup::Hit(object)) => {
+            let metadata = Arc::clone(&object.metadata);
+            (Seat::Held(fence, metadata), Some(judged(object)))
+        }
+        Ok(Lookup::Miss(fence)) => (Seat::Missed(fence), None),
+        Err(_) => (Seat::Unknown, None),
+    }
+}

@@ -1,0 +1,337 @@
+//! The read path below tier 0.
+//!
+//! [`read`] joins the key's flight or starts one, and turns what the flight found into the answer
+//! for one request: its range, its condition, its bound on age. The flight itself is driven by
+//! [`drive`]: it looks the key up ([`look`]), runs the fetcher, opens, streams ([`stream`]) through
+//! the [`spool`] to the readers and through the [`fill`] to the tiers, and commits.
+
+mod body;
+pub(crate) mod drive;
+pub(crate) mod fill;
+pub(crate) mod flight;
+pub(crate) mod look;
+#[cfg(all(test, shuttle))]
+mod model;
+pub(crate) mod promote;
+mod spill;
+pub(crate) mod spool;
+mod stream;
+
+use std::{sync::Arc, time::Duration};
+
+use larder_store::{
+    Body, ByteRange, Error, ErrorKind, Header, KeyBuf, Lookup, Metadata, Object, Result,
+};
+
+use self::{
+    body::FlightBody,
+    drive::{Plan, drive},
+    flight::{Carrier, Flight, Member, Opening, Seen},
+    look::Accept,
+};
+use crate::{
+    conditional::IfNoneMatch,
+    counters::count,
+    engine::{Engine, refused},
+    fetch::{BoxFetch, Fetch},
+    policy::Policy,
+    response::{Content, Described, Response, Source, Status},
+    sync::lock,
+};
+
+/// How often a read starts over because what it found went away before it could be opened.
+const ATTEMPTS_MAX: usize = 8;
+
+/// What a request asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) range: ByteRange,
+    pub(crate) condition: Option<IfNoneMatch>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) policy: Policy,
+    /// The origin is to be asked whatever the tiers hold.
+    pub(crate) refresh: bool,
+    /// The first tier had its time and did not answer.
+    pub(crate) skip_first: bool,
+}
+
+/// Reads through a flight.
+pub(crate) async fn read<F: Fetch>(
+    engine: &Arc<Engine>,
+    key: KeyBuf,
+    ask: &Ask,
+    mut fetch: Option<F>,
+    fetches: bool,
+) -> Result<Response> {
+    let mut anew = ask.refresh;
+    for _ in 0..ATTEMPTS_MAX {
+        engine.check_open()?;
+        let mut lend = || fetch.take().and_then(Fetch::boxed);
+        let (member, first) = board(engine, &key, ask, fetches, anew, &mut lend)?;
+        let opening = match member.opened().await {
+            Seen::Open(opening) => opening,
+            Seen::Failed(error) => return Err(error),
+            Seen::Nowhere if fetches && fetch.is_some() => continue,
+            Seen::Nowhere => return Ok(nowhere()),
+        };
+        if !first && ask.rejects(engine, &opening.header) {
+            anew = true;
+            continue;
+        }
+        let reader = Reader {
+            engine,
+            key: &key,
+            ask,
+            first,
+        };
+        match reader.answer(member, &opening).await? {
+            Some(response) => return Ok(response),
+            None => anew = matches!(opening.carrier, Carrier::Spooled),
+        }
+    }
+    Err(refused(
+        ErrorKind::Unavailable,
+        "the object went away each time it was to be opened",
+    ))
+}
+
+/// Joins the key's flight, or starts one. Says whether this read started it.
+fn board(
+    engine: &Arc<Engine>,
+    key: &KeyBuf,
+    ask: &Ask,
+    fetches: bool,
+    anew: bool,
+    lend: &mut dyn FnMut() -> Option<BoxFetch>,
+) -> Result<(Member, bool)> {
+    let limits = engine.settings.spool;
+    let start = |fetcher| Flight::new(key.clone(), limits, fetcher);
+    let Some((member, first)) = engine.flights.join(key, fetches, anew, lend, start) else {
+        count(&engine.counts.flights_refused);
+        return Err(refused(ErrorKind::Full, "too many flights are under way"));
+    };
+    if first {
+        let (max_age, none, skip_first) = (ask.max_age, ask.refresh, ask.skip_first);
+        let accept = Accept {
+            max_age,
+            stale: true,
+            none,
+            skip_first,
+        };
+        let plan = Plan {
+            policy: ask.policy.or(engine.policy),
+            accept,
+            anew,
+            behind: false,
+        };
+        engine
+            .tasks
+            .spawn(drive(Arc::clone(engine), Arc::clone(member.flight()), plan));
+    }
+    Ok((member, first))
+}
+
+impl Ask {
+    /// Whether an object is older than the request accepts.
+    fn rejects(&self, engine: &Engine, header: &Header) -> bool {
+        self.max_age
+            .is_some_and(|max| engine.now().since(header.fetched_at) > max)
+    }
+
+    /// Whether the caller has an object with this header already.
+    pub(crate) fn has(&self, header: &Header) -> bool {
+        self.condition
+            .as_ref()
+            .is_some_and(|condition| condition.matches(header))
+    }
+}
+
+/// The answer of a `get` that found nothing.
+fn nowhere() -> Response {
+    let status = Status {
+        source: Source::Nowhere,
+        stale: None,
+        age: Duration::ZERO,
+        joined: false,
+        revalidated: false,
+    };
+    Response {
+        status,
+        metadata: Described::Nothing,
+        range: None,
+        content: Content::Absent,
+    }
+}
+
+/// One member's view of what its flight has found.
+struct Reader<'a> {
+    engine: &'a Engine,
+    key: &'a KeyBuf,
+    ask: &'a Ask,
+    first: bool,
+}
+
+impl Reader<'_> {
+    /// The answer; `None` when the object went away meanwhile.
+    async fn answer(&self, member: Member, opening: &Opening) -> Result<Option<Response>> {
+        let described = match &opening.stored {
+            Some(metadata) => Described::Stored(Arc::clone(metadata)),
+            None => Described::Flying(Arc::clone(&opening.header)),
+        };
+        if self.ask.has(&opening.header) {
+            return Ok(Some(self.respond(
+                opening,
+                described,
+                None,
+                Content::NotModified,
+            )));
+        }
+        let (range, content) = match &opening.carrier {
+            Carrier::Absent => (None, Content::Absent),
+            Carrier::Whole(bytes) => {
+                let range = self.ask.range.resolve(bytes.len() as u64)?;
+                #[allow(clippy::cast_possible_truncation)] // Within bytes that are in memory.
+                let part = bytes.slice(range.start as usize..range.end as usize);
+                (Some(range), Content::Body(Body::from(part)))
+            }
+            Carrier::Spooled => match self.join(member, opening).await? {
+                Some((range, body)) => (range, Content::Body(body)),
+                None => return Ok(None),
+            },
+            Carrier::Direct { tier, object } => {
+                let held = lock(object).take_if(|_| self.first || self.ask.range.is_full());
+                let Some((metadata, object)) = self.direct(*tier, opening, held).await? else {
+                    return Ok(None);
+                };
+                let described = if opening.revalidated {
+                    described
+                } else {
+                    Described::Stored(metadata)
+                };
+                let content = Content::Body(object.body);
+                return Ok(Some(self.respond(
+                    opening,
+                    described,
+                    Some(object.range),
+                    content,
+                )));
+            }
+        };
+        Ok(Some(self.respond(opening, described, range, content)))
+    }
+
+    fn respond(
+        &self,
+        opening: &Opening,
+        metadata: Described,
+        range: Option<std::ops::Range<u64>>,
+        content: Content,
+    ) -> Response {
+        let counts = &self.engine.counts;
+        match &opening.source {
+            Source::Tier { index, .. } => count(&self.engine.tiers[*index].counts.hits),
+            _ if self.first => count(&counts.misses),
+            _ => {}
+        }
+        if !self.first {
+            count(&counts.joined);
+        }
+        if opening.stale.is_some() {
+            count(&counts.stale);
+        }
+        let status = Status {
+            source: opening.source.clone(),
+            stale: opening.stale.clone(),
+            age: self.engine.now().since(opening.header.fetched_at),
+            joined: !self.first,
+            revalidated: opening.revalidated,
+        };
+        Response {
+            status,
+            metadata,
+            range,
+            content,
+        }
+    }
+
+    /// Reads through the flight's spool. `None` when bytes that it needs are gone.
+    async fn join(
+        &self,
+        member: Member,
+        opening: &Opening,
+    ) -> Result<Option<(Option<std::ops::Range<u64>>, Body)>> {
+        let range = self.ask.range;
+        let enough = match range.known() {
+            _ if range.is_full() => Some(0),
+            Some((start, end)) => Some(end.unwrap_or(start.saturating_add(1))),
+            None => None,
+        };
+        let len = member.length(opening.len, enough).await?;
+        let (start, end) = match (len, range.known()) {
+            (Some(len), _) => {
+                let range = range.resolve(len)?;
+                (range.start, Some(range.end))
+            }
+            (None, Some(known)) => known,
+            (None, None) => return Ok(None),
+        };
+        // The full range of an unknown length ends where the source does, and not before.
+        let stop = if range.is_full() { None } else { end };
+        if !member.place(start, stop) {
+            return Ok(None);
+        }
+        let body = Body::stream(end.map(|end| end - start), FlightBody::new(member));
+        Ok(Some((end.map(|end| start..end), body)))
+    }
+
+    /// Opens the object in the tier that has it, or takes the one that the flight has open.
+    async fn direct(
+        &self,
+        tier: usize,
+        opening: &Opening,
+        held: Option<Object>,
+    ) -> Result<Option<(Arc<Metadata>, Object)>> {
+        let len = opening.len.unwrap_or_default();
+        let range = self.ask.range.resolve(len)?;
+        if let Some(object) = &held
+            && self.ask.range.is_full()
+        {
+            let metadata = Arc::clone(&object.metadata);
+            return Ok(held.map(|object| (metadata, object)));
+        }
+        let place = &self.engine.tiers[tier];
+        let get = || place.store().get_stream(self.key.as_key(), self.ask.range);
+        match place.attempt("looking up", get).await {
+            Ok(Lookup::Hit(object)) => Ok(Some((Arc::clone(&object.metadata), object))),
+            Ok(Lookup::Miss(_)) | Err(_) => Ok(held.map(|object| {
+                let body = skip(object.body, range.start, range.end);
+                (
+                    Arc::clone(&object.metadata),
+                    Object {
+                        range,
+                        body,
+                        ..object
+                    },
+                )
+            })),
+        }
+    }
+}
+
+/// The part of a body that is read from its first byte.
+fn skip(body: Body, start: u64, end: u64) -> Body {
+    let parts = futures_util::stream::try_unfold((body, 0_u64), move |(mut body, at)| async move {
+        if at >= end {
+            return Ok::<_, Error>(None);
+        }
+        let Some(chunk) = body.chunk().await? else {
+            return Ok(None);
+        };
+        let (from, to) = (at, at + chunk.len() as u64);
+        #[allow(clippy::cast_possible_truncation)] // Within a chunk in memory.
+        let part = chunk
+            .slice((start.clamp(from, to) - from) as usize..(end.clamp(from, to) - from) as usize);
+        Ok(Some((part, (body, to))))
+    });
+    Body::stream(Some(end - start), parts)
+}

@@ -1,0 +1,1 @@
+//! Flights and their spools under a model checker.

@@ -1,0 +1,89 @@
+//! The file behind a flight whose bytes no tier stages.
+//!
+//! It is unlinked when it is made, so that nothing is left behind whatever happens, and it is gone
+//! with the last handle: the flight's, or that of a reader who is still behind.
+
+use std::{fs::File, io, path::PathBuf, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use larder_store::{Error, ErrorKind, Reply, Result, Staged};
+use tokio::task::spawn_blocking;
+
+pub(crate) struct SpillFile(File);
+
+impl SpillFile {
+    pub(crate) async fn create(dir: PathBuf) -> Result<Arc<Self>> {
+        let file = spawn_blocking(move || tempfile::tempfile_in(dir)).await;
+        Ok(Arc::new(Self(flatten(file)?)))
+    }
+
+    /// Writes chunks one behind the other.
+    pub(crate) async fn write(self: &Arc<Self>, mut offset: u64, chunks: Vec<Bytes>) -> Result<()> {
+        let this = Arc::clone(self);
+        let written = spawn_blocking(move || {
+            chunks.iter().try_for_each(|chunk| {
+                write_at(&this.0, chunk, offset)?;
+                offset += chunk.len() as u64;
+                Ok(())
+            })
+        });
+        flatten(written.await)
+    }
+}
+
+impl Staged for SpillFile {
+    fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
+        Reply::later(async move {
+            let read = spawn_blocking(move || {
+                let mut buffer = BytesMut::zeroed(max);
+                let len = read_at(&self.0, &mut buffer, offset)?;
+                buffer.truncate(len);
+                Ok(buffer.freeze())
+            });
+            let bytes = flatten(read.await)?;
+            if bytes.is_empty() {
+                Err(Error::corrupt("the spill file is short"))
+            } else {
+                Ok(bytes)
+            }
+        })
+    }
+}
+
+fn flatten<T>(result: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T> {
+    let error = match result {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => larder_store::BoxError::from(error),
+        Err(error) => error.into(),
+    };
+    Err(Error::with_source(
+        ErrorKind::Unavailable,
+        "the spill file failed",
+        error,
+    ))
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let len = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        bytes = &bytes[len..];
+        offset += len as u64;
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}

@@ -1,0 +1,295 @@
+//! One read: configured, then awaited.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use larder_store::{ByteRange, Key, KeyBuf, Lookup, Object, Reply, Result};
+
+use crate::{
+    conditional::IfNoneMatch,
+    counters::count,
+    engine::Engine,
+    fetch::Fetch,
+    freshness::{Freshness, judge},
+    policy::Policy,
+    read::{Ask, read},
+    refresh::refresh_behind,
+    response::{Content, Described, Response, Source, Stale, Status},
+};
+
+/// A read being configured; awaiting it gives a [`Response`].
+///
+/// A fresh hit in the first tier is answered from the stack: nothing is allocated and no task runs.
+/// All else is done by the key's flight, in a task of the cache's own: dropping the request, or the
+/// response, only leaves it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use larder::{ByteRange, Cache, Error, Fetched, Memory};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// # let cache = Cache::builder().tier(Memory::new(1 << 20)).build()?;
+/// let response = cache
+///     .get_or_fetch("greeting", async |_| Ok::<_, Error>(Fetched::bytes("hello, world")))
+///     .range(ByteRange::try_from(7..12)?)
+///     .ttl(Duration::from_secs(5))
+///     .await?;
+/// assert_eq!(response.into_body().unwrap().bytes(64).await?, "world");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Request<'a, F> {
+    engine: &'a Arc<Engine>,
+    key: &'a str,
+    fetch: Option<F>,
+    fetches: bool,
+    ask: Ask,
+}
+
+impl<'a, F> Request<'a, F> {
+    pub(crate) fn new(engine: &'a Arc<Engine>, key: &'a str, fetch: F, fetches: bool) -> Self {
+        Self {
+            engine,
+            key,
+            fetch: Some(fetch),
+            fetches,
+            ask: Ask::default(),
+        }
+    }
+
+    pub(crate) fn refresh(mut self) -> Self {
+        self.ask.refresh = true;
+        self
+    }
+
+    /// Says what the caller has: the answer is "not modified" where that is the current object.
+    pub fn if_none_match(mut self, tags: impl Into<IfNoneMatch>) -> Self {
+        self.ask.condition = Some(tags.into());
+        self
+    }
+
+    /// Asks for a part of the object. One that reaches past its end is `Invalid`. What is fetched
+    /// and stored is the whole object all the same.
+    pub fn range(mut self, range: impl Into<ByteRange>) -> Self {
+        self.ask.range = range.into();
+        self
+    }
+
+    /// How long what this request fetches is fresh.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ask.policy.ttl = Some(ttl);
+        self
+    }
+
+    /// The oldest object that this request accepts; also a flight's that it would join.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.ask.max_age = Some(age);
+        self
+    }
+
+    /// The lifetimes of what this request fetches, over the cache's.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.ask.policy = policy.or(self.ask.policy);
+        self
+    }
+}
+
+impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
+    type Output = Result<Response>;
+    type IntoFuture = Reading<'a, F>;
+
+    fn into_future(self) -> Reading<'a, F> {
+        Reading {
+            request: Some(self),
+            step: Step::Start,
+        }
+    }
+}
+
+/// The future of a [`Request`].
+pub struct Reading<'a, F> {
+    request: Option<Request<'a, F>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    Start,
+    /// Waiting for more than the first tier's answer.
+    Later(Later<'a>),
+}
+
+// The fetcher is moved, never pinned.
+impl<F> Unpin for Reading<'_, F> {}
+
+impl<'a, F: Fetch + 'a> Future for Reading<'a, F> {
+    type Output = Result<Response>;
+
+    /// # Panics
+    ///
+    /// When it is polled again after its answer.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Step::Start = this.step {
+            let request = this.request.take().expect("polled after its answer");
+            match request.start(cx) {
+                Ok(result) => return Poll::Ready(result),
+                Err(later) => this.step = Step::Later(later),
+            }
+        }
+        let Step::Later(later) = &mut this.step else {
+            unreachable!("set above")
+        };
+        let result = ready!(later.as_mut().poll(cx));
+        Poll::Ready(result)
+    }
+}
+
+type Later<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
+
+impl<'a, F: Fetch + 'a> Request<'a, F> {
+    /// Asks the first tier; gives its answer, or what must be waited for.
+    fn start(mut self, cx: &mut Context<'_>) -> Result<Result<Response>, Later<'a>> {
+        if let Err(error) = self
+            .engine
+            .check_open()
+            .and_then(|()| self.ask.policy.check())
+        {
+            return Ok(Err(error));
+        }
+        let key = match Key::new(self.key) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        if self.ask.refresh || !self.engine.suspects.trusts(0, self.key) {
+            return Err(Box::pin(self.fly(key.to_buf())));
+        }
+        match self.ask_first(key, cx) {
+            First::Hit(object) => match self.serve(object) {
+                Some(response) => Ok(Ok(response)),
+                None => Err(Box::pin(self.fly(key.to_buf()))),
+            },
+            First::Other => Err(Box::pin(self.fly(key.to_buf()))),
+            First::Later(reply) => Err(Box::pin(self.wait(key, reply))),
+        }
+    }
+
+    fn ask_first(&self, key: Key<'a>, cx: &mut Context<'_>) -> First<'a> {
+        let store = self.engine.tiers[0].store();
+        let range = self.ask.range;
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            let mut reply = store.get_stream(key, range);
+            if reply.is_ready() {
+                Ok(Pin::new(&mut reply).poll(cx))
+            } else {
+                Err(reply)
+            }
+        }));
+        match asked {
+            Ok(Ok(Poll::Ready(Ok(Lookup::Hit(object))))) => First::Hit(object),
+            // The flight asks again, and counts what fails.
+            Ok(Ok(_)) | Err(_) => First::Other,
+            Ok(Err(reply)) => First::Later(reply),
+        }
+    }
+
+    /// The answer from an object of the first tier, where it may be served.
+    fn serve(&mut self, object: Object) -> Option<Response> {
+        let engine = self.engine;
+        let now = engine.now();
+        let stale = match judge(&object.metadata, self.ask.max_age, now) {
+            Freshness::Fresh => None,
+            Freshness::Stale => {
+                self.revalidate();
+                Some(Stale::WhileRevalidate)
+            }
+            Freshness::Expired { .. } => return None,
+        };
+        if stale.is_some() {
+            count(&engine.counts.stale);
+        }
+        let place = &engine.tiers[0];
+        count(&place.counts.hits);
+        let status = Status {
+            source: Source::Tier {
+                index: 0,
+                name: Arc::clone(&place.name),
+            },
+            stale,
+            age: now.since(object.metadata.fetched_at),
+            joined: false,
+            revalidated: false,
+        };
+        let (range, content) = if self.ask.has(&object.metadata) {
+            (None, Content::NotModified)
+        } else if object.metadata.absent {
+            (None, Content::Absent)
+        } else {
+            (Some(object.range), Content::Body(object.body))
+        };
+        Some(Response {
+            status,
+            metadata: Described::Stored(object.metadata),
+            range,
+            content,
+        })
+    }
+}
+
+impl<'a, F: Fetch + 'a> Request<'a, F> {
+    /// Sees that a refresh is running behind, if this request can fetch.
+    fn revalidate(&mut self) {
+        let (engine, key) = (self.engine, self.key);
+        if engine.refreshes.contains(key) || engine.flights.contains(key) {
+            return;
+        }
+        if let (Some(fetcher), Ok(key)) =
+            (self.fetch.take().and_then(Fetch::boxed), KeyBuf::new(key))
+        {
+            refresh_behind(engine, &key, self.ask.policy.or(engine.policy), fetcher);
+        }
+    }
+
+    /// Waits for the first tier, within its time-out, and goes on from there.
+    async fn wait(mut self, key: Key<'a>, reply: Reply<'a, Lookup>) -> Result<Response> {
+        let engine = self.engine;
+        match engine.tiers[0].attempt("looking up", move || reply).await {
+            Ok(Lookup::Hit(object)) => {
+                if let Some(response) = self.serve(object) {
+                    return Ok(response);
+                }
+            }
+            Ok(Lookup::Miss(_)) => {}
+            // It had its time; the flight does not wait for it again.
+            Err(_) => self.ask.skip_first = true,
+        }
+        self.fly(key.to_buf()).await
+    }
+
+    async fn fly(self, key: KeyBuf) -> Result<Response> {
+        read(self.engine, key, &self.ask, self.fetch, self.fetches).await
+    }
+}
+
+impl<F> fmt::Debug for Request<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({:?})", self.key)
+    }
+}
+
+impl<F> fmt::Debug for Reading<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+enum First<'a> {
+    Hit(Object),
+    Other,
+    Later(Reply<'a, Lookup>),
+}

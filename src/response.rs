@@ -1,0 +1,178 @@
+//! What a read gives.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use larder_store::{Body, Header, Metadata};
+
+/// The answer of a read: where it comes from, what is known of it, and its content.
+#[derive(Debug)]
+pub struct Response {
+    pub(crate) status: Status,
+    pub(crate) metadata: Described,
+    pub(crate) range: Option<Range<u64>>,
+    pub(crate) content: Content,
+}
+
+/// What is known of the object, shared with the store or the flight.
+#[derive(Debug)]
+pub(crate) enum Described {
+    Nothing,
+    Stored(Arc<Metadata>),
+    Flying(Arc<Header>),
+}
+
+/// One of three things that a read can give.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // The large one is the usual one, and must not allocate.
+pub enum Content {
+    /// The bytes that were asked for.
+    Body(Body),
+    /// The condition holds: the caller has this object already.
+    NotModified,
+    /// There is no such object.
+    Absent,
+}
+
+/// Where an answer comes from, and how old it is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub(crate) source: Source,
+    pub(crate) stale: Option<Stale>,
+    pub(crate) age: Duration,
+    pub(crate) joined: bool,
+    pub(crate) revalidated: bool,
+}
+
+/// Who had the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A tier.
+    Tier {
+        /// Its place, 0 for the hottest.
+        index: usize,
+        /// Its name; by default the store's kind.
+        name: Arc<str>,
+    },
+    /// The fetcher.
+    Origin,
+    /// Nobody: a `get` found it in no tier.
+    Nowhere,
+}
+
+/// Why a stale object was served.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Stale {
+    /// It is within `stale_while_revalidate`: a read that can fetch has it fetched anew behind.
+    WhileRevalidate,
+    /// Fetching it anew failed, with this error.
+    Error(larder_store::Error),
+}
+
+impl Response {
+    /// Where it comes from, and how old it is.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What is known of the object; `None` where there is none, and for an absence that no tier
+    /// remembers.
+    pub fn metadata(&self) -> Option<&Header> {
+        match &self.metadata {
+            Described::Nothing => None,
+            Described::Stored(metadata) => Some(metadata),
+            Described::Flying(header) => Some(header),
+        }
+    }
+
+    /// Which bytes of the object the body gives; `None` while the object's length is not known.
+    pub fn range(&self) -> Option<Range<u64>> {
+        self.range.clone()
+    }
+
+    /// The content.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The content, owned.
+    pub fn into_content(self) -> Content {
+        self.content
+    }
+
+    /// The body, where there is one.
+    pub fn into_body(self) -> Option<Body> {
+        match self.content {
+            Content::Body(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller has this object already.
+    pub fn is_not_modified(&self) -> bool {
+        matches!(self.content, Content::NotModified)
+    }
+
+    /// Whether there is no such object.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.content, Content::Absent)
+    }
+}
+
+impl Status {
+    /// Who had the object.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Whether a tier answered.
+    pub fn is_hit(&self) -> bool {
+        matches!(self.source, Source::Tier { .. })
+    }
+
+    /// Whether this read shared the flight of another.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Whether the object was past its lifetime.
+    pub fn is_stale(&self) -> bool {
+        self.stale.is_some()
+    }
+
+    /// Why a stale object was served.
+    pub fn stale(&self) -> Option<&Stale> {
+        self.stale.as_ref()
+    }
+
+    /// Whether the origin was asked and said that the stored copy is still right.
+    pub fn is_revalidated(&self) -> bool {
+        self.revalidated
+    }
+
+    /// The time since the fetch that brought the object began.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+}
+
+impl fmt::Display for Status {
+    /// One line for a log: `memory fresh, 3s old`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Tier { name, .. } => f.write_str(name)?,
+            Source::Origin => f.write_str("origin")?,
+            Source::Nowhere => f.write_str("nowhere")?,
+        }
+        match &self.stale {
+            None => f.write_str(" fresh")?,
+            Some(Stale::WhileRevalidate) => f.write_str(" stale while revalidate")?,
+            Some(Stale::Error(error)) => write!(f, " stale, since {error}")?,
+        }
+        if self.joined {
+            f.write_str(", joined")?;
+        }
+        write!(f, ", {:?} old", self.age)
+    }
+}

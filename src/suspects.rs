@@ -1,0 +1,117 @@
+//! Entries that a tier may still hold though they were replaced or deleted.
+//!
+//! Where a delete fails in its turn, the key is suspect in that tier: it is not read there until a
+//! delete has succeeded. The table is bounded; a tier whose suspects do not fit is distrusted as a
+//! whole until it was cleared.
+
+use std::collections::HashMap;
+
+use larder_store::KeyBuf;
+
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, lock};
+
+pub(crate) struct Suspects {
+    /// For each key the tiers in which it is suspect, a bit each.
+    keys: Mutex<HashMap<KeyBuf, u64>>,
+    tiers: Box<[Trust]>,
+    max: usize,
+}
+
+#[derive(Default)]
+struct Trust {
+    suspects: AtomicUsize,
+    distrusted: AtomicBool,
+}
+
+impl Suspects {
+    pub(crate) fn new(tiers: usize, max: usize) -> Self {
+        let tiers = (0..tiers).map(|_| Trust::default()).collect();
+        Self {
+            keys: Mutex::default(),
+            tiers,
+            max,
+        }
+    }
+
+    /// Whether the tier may be read for this key. Without suspects that is one load.
+    pub(crate) fn trusts(&self, tier: usize, key: &str) -> bool {
+        let trust = &self.tiers[tier];
+        if trust.suspects.load(Ordering::Acquire) == 0 {
+            return !trust.distrusted.load(Ordering::Acquire);
+        }
+        let is_suspect = || {
+            lock(&self.keys)
+                .get(key)
+                .is_some_and(|bits| bits & (1 << tier) != 0)
+        };
+        !trust.distrusted.load(Ordering::Acquire) && !is_suspect()
+    }
+
+    /// Records that a delete failed.
+    pub(crate) fn add(&self, tier: usize, key: &KeyBuf) {
+        let mut keys = lock(&self.keys);
+        if keys.len() >= self.max && !keys.contains_key(key) {
+            self.tiers[tier].distrusted.store(true, Ordering::Release);
+            tracing::warn!(
+                tier,
+                "too many suspect keys: the tier is not read until it is cleared"
+            );
+            return;
+        }
+        let bits = keys.entry(key.clone()).or_default();
+        if *bits & (1 << tier) == 0 {
+            *bits |= 1 << tier;
+            self.tiers[tier].suspects.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Records that a delete succeeded.
+    pub(crate) fn clear(&self, tier: usize, key: &str) {
+        if self.tiers[tier].suspects.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut keys = lock(&self.keys);
+        let Some(bits) = keys.get_mut(key) else {
+            return;
+        };
+        if *bits & (1 << tier) != 0 {
+            *bits &= !(1 << tier);
+            let empty = *bits == 0;
+            if empty {
+                keys.remove(key);
+            }
+            self.tiers[tier].suspects.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Records that the tier was emptied.
+    pub(crate) fn trust_again(&self, tier: usize) {
+        self.tiers[tier].distrusted.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.keys).len()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_with_too_many_suspects_is_distrusted_until_it_is_cleared() {
+        let suspects = Suspects::new(2, 2);
+        let keys: Vec<_> = ["a", "b", "c"].map(|key| KeyBuf::new(key).unwrap()).into();
+        suspects.add(1, &keys[0]);
+        assert!(!suspects.trusts(1, "a") && suspects.trusts(0, "a") && suspects.trusts(1, "b"));
+        suspects.add(1, &keys[1]);
+        suspects.add(1, &keys[2]);
+        assert!(!suspects.trusts(1, "z"), "distrusted as a whole");
+        for key in &keys {
+            suspects.clear(1, key);
+        }
+        assert!(!suspects.trusts(1, "z"));
+        suspects.trust_again(1);
+        assert!(suspects.trusts(1, "a") && suspects.len() == 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! The engine's tasks: those that must end, those behind, and an orderly close.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use larder_store::KeyBuf;
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    counters::{Counts, count},
+    sync::{Mutex, lock},
+};
+
+/// Invariants:
+/// 1. A job behind runs within its pool's limit, its wait counts against the queue's limit, and a
+///    key has at most one queued or running in each pool.
+/// 2. Whatever ends a job, a panic among it, gives its slot and its key back.
+pub(crate) struct Tasks {
+    runtime: Handle,
+    tracker: TaskTracker,
+    /// Ends flights and jobs that have outlived the deadline of a close.
+    pub(crate) cut: CancellationToken,
+    /// Ends refreshes: nobody waits for them.
+    idle: CancellationToken,
+    counts: Arc<Counts>,
+}
+
+/// Jobs of one sort.
+pub(crate) struct Pool {
+    slots: Arc<Semaphore>,
+    queue: Arc<Mutex<HashSet<KeyBuf>>>,
+    queue_max: usize,
+}
+
+/// How a job was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Submitted {
+    Taken,
+    /// The key has one already.
+    Known,
+    /// The queue is full, or the cache is closing.
+    Full,
+}
+
+impl Tasks {
+    pub(crate) fn new(runtime: Handle, counts: Arc<Counts>) -> Self {
+        let (cut, idle) = (CancellationToken::new(), CancellationToken::new());
+        Self {
+            runtime,
+            tracker: TaskTracker::new(),
+            cut,
+            idle,
+            counts,
+        }
+    }
+
+    /// Runs what must end: a flight, a write, a delete. It survives its caller.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_on(task, &self.runtime)
+    }
+
+    /// Queues a job behind. With `droppable` it ends when the cache is dropped.
+    pub(crate) fn submit(
+        &self,
+        pool: &Pool,
+        key: &KeyBuf,
+        droppable: bool,
+        job: impl Future<Output = ()> + Send + 'static,
+    ) -> Submitted {
+        let mut queue = lock(&pool.queue);
+        if queue.contains(key) {
+            return Submitted::Known;
+        }
+        if queue.len() >= pool.queue_max || self.idle.is_cancelled() {
+            return Submitted::Full;
+        }
+        queue.insert(key.clone());
+        drop(queue);
+        let queued = Queued {
+            queue: Arc::clone(&pool.queue),
+            key: key.clone(),
+        };
+        let (slots, counts) = (Arc::clone(&pool.slots), Arc::clone(&self.counts));
+        let stop = if droppable {
+            self.idle.clone()
+        } else {
+            self.cut.clone()
+        };
+        self.spawn(async move {
+            let _queued = queued;
+            let run = async {
+                let Ok(_slot) = slots.acquire_owned().await else {
+                    return;
+                };
+                if AssertUnwindSafe(job).catch_unwind().await.is_err() {
+                    count(&counts.background_panics);
+                }
+            };
+            stop.run_until_cancelled(run).await;
+        });
+        Submitted::Taken
+    }
+
+    /// Stops what nobody waits for.
+    pub(crate) fn stop_idle(&self) {
+        self.idle.cancel();
+    }
+
+    /// Waits until all tasks have ended; past the deadline they are cut. Says whether they ended by
+    /// themselves.
+    pub(crate) async fn drain(&self, deadline: Duration) -> bool {
+        self.idle.cancel();
+        self.tracker.close();
+        let ended = tokio::time::timeout(deadline, self.tracker.wait())
+            .await
+            .is_ok();
+        self.cut.cancel();
+        ended
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(running_max: usize, queue_max: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(running_max)),
+            queue: Arc::default(),
+            queue_max,
+        }
+    }
+
+    /// Jobs queued or running.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.queue).len()
+    }
+
+    /// Whether the key has a job.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        lock(&self.queue).contains(key)
+    }
+}
+
+/// A key's place in a pool; its drop gives the place back.
+struct Queued {
+    queue: Arc<Mutex<HashSet<KeyBuf>>>,
+    key: KeyBuf,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        lock(&self.queue).remove(&self.key);
+    }
+}

@@ -1,0 +1,236 @@
+//! A store and its place in the stack.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use larder_store::{Error, ErrorKind, Header, Result, Store};
+
+use crate::counters::{TierCounts, count};
+
+/// A store with the settings of its place in the stack; any store converts into one.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::{Cache, Memory, Promote, Tier};
+///
+/// # async fn demo() -> Result<(), larder::Error> {
+/// let cache = Cache::builder()
+///     .tier(Memory::new(1 << 20))
+///     .tier(Tier::new(Memory::new(64 << 20)).timeout(Duration::from_secs(2)).promote(Promote::OnSecondHit))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Tier {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) timeout: Duration,
+    pub(crate) write_stall: Duration,
+    pub(crate) ttl_max: Option<Duration>,
+    pub(crate) object_max: u64,
+    pub(crate) negatives: bool,
+    pub(crate) promote: Promote,
+    pub(crate) promote_max: u64,
+    pub(crate) behind: bool,
+    pub(crate) shared: bool,
+}
+
+/// When an object found in this tier is copied to the tiers above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promote {
+    /// At each hit.
+    #[default]
+    Always,
+    /// At the second hit within a while, so that a scan does not empty the tiers above. Which keys
+    /// were hit once is remembered approximately, in a table of fixed size.
+    OnSecondHit,
+    /// Not at all.
+    Never,
+}
+
+impl Tier {
+    /// A store in its place, with the default settings.
+    pub fn new(store: impl Store) -> Self {
+        Self {
+            store: Arc::new(store),
+            name: None,
+            timeout: Duration::from_secs(5),
+            write_stall: Duration::from_secs(1),
+            ttl_max: None,
+            object_max: u64::MAX,
+            negatives: true,
+            promote: Promote::Always,
+            promote_max: u64::MAX,
+            behind: false,
+            shared: false,
+        }
+    }
+
+    /// The name in statuses and traces; by default the store's kind.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How long one operation may take: a look-up, a commit, a delete. Default 5 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long a write of one chunk may hold up a flight before the tier leaves it. Default 1 s.
+    #[must_use]
+    pub fn write_stall(mut self, stall: Duration) -> Self {
+        self.write_stall = stall;
+        self
+    }
+
+    /// The longest time to live of what is stored here. Default: no cap.
+    #[must_use]
+    pub fn ttl_max(mut self, ttl: Duration) -> Self {
+        self.ttl_max = Some(ttl);
+        self
+    }
+
+    /// The largest body to store here, in bytes, below the store's own limit. Default: no bound.
+    #[must_use]
+    pub fn object_max(mut self, bytes: u64) -> Self {
+        self.object_max = bytes;
+        self
+    }
+
+    /// Whether "the origin has none" is stored here. Default: yes.
+    #[must_use]
+    pub fn negatives(mut self, admit: bool) -> Self {
+        self.negatives = admit;
+        self
+    }
+
+    /// When a hit here is copied to the tiers above. Default: always.
+    #[must_use]
+    pub fn promote(mut self, promote: Promote) -> Self {
+        self.promote = promote;
+        self
+    }
+
+    /// The largest body, in bytes, that a hit here copies to the tiers above. Default: no bound.
+    #[must_use]
+    pub fn promote_max(mut self, bytes: u64) -> Self {
+        self.promote_max = bytes;
+        self
+    }
+
+    /// Writes this tier behind: a write first deletes here, then returns, and the new bytes follow
+    /// in the background. Not for the first tier.
+    #[must_use]
+    pub fn behind(mut self) -> Self {
+        self.behind = true;
+        self
+    }
+
+    /// Says that other processes use the same store: it is written before the private tiers.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+}
+
+impl<S: Store> From<S> for Tier {
+    fn from(store: S) -> Self {
+        Self::new(store)
+    }
+}
+
+/// A tier at work.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) tier: Tier,
+    pub(crate) counts: TierCounts,
+}
+
+impl Place {
+    pub(crate) fn new(index: usize, tier: Tier) -> Self {
+        let name = tier
+            .name
+            .clone()
+            .unwrap_or_else(|| tier.store.kind().into());
+        Self {
+            index,
+            name,
+            tier,
+            counts: TierCounts::default(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.tier.store
+    }
+
+    /// Whether an object may be stored here, as far as it is known before its bytes.
+    pub(crate) fn admits(&self, header: &Header, len: Option<u64>) -> bool {
+        if header.absent {
+            return self.tier.negatives && header.ttl.is_none_or(|ttl| !ttl.is_zero());
+        }
+        len.is_none_or(|len| len <= self.tier.object_max)
+    }
+
+    /// The header as this tier stores it: lifetimes capped.
+    pub(crate) fn capped(&self, header: &Header) -> Header {
+        let mut header = header.clone();
+        if let Some(max) = self.tier.ttl_max {
+            header.ttl = Some(header.ttl.map_or(max, |ttl| ttl.min(max)));
+        }
+        header
+    }
+
+    /// Runs one operation of the store within the tier's time-out. A failure, a panic among them,
+    /// is counted and traced; it says nothing about the reader.
+    pub(crate) async fn attempt<F, T>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.within(self.tier.timeout, what, call).await
+    }
+
+    /// As [`attempt`](Self::attempt), within another bound.
+    pub(crate) async fn within<F, T>(
+        &self,
+        bound: Duration,
+        what: &'static str,
+        call: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        // The call itself may panic, not only its reply: both run under the catch.
+        let operation = AssertUnwindSafe(async { call().await }).catch_unwind();
+        let result = match tokio::time::timeout(bound, operation).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(Error::new(ErrorKind::Other, format!("{what} panicked"))),
+            Err(_elapsed) => Err(Error::timeout(format!("{what} took longer than {bound:?}"))),
+        };
+        if let Err(error) = &result {
+            self.note(what, error);
+        }
+        result
+    }
+
+    fn note(&self, what: &'static str, error: &Error) {
+        match error.kind() {
+            ErrorKind::TooLarge | ErrorKind::Full => count(&self.counts.refused),
+            ErrorKind::Timeout => count(&self.counts.timeouts),
+            _ => count(&self.counts.errors),
+        }
+        tracing::debug!(tier = &*self.name, operation = what, %error, "a tier failed");
+    }
+}

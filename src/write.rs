@@ -1,0 +1,272 @@
+//! Writes, deletes and `clear`: what replaces objects by the user's word.
+//!
+//! Each runs in an engine task that survives its caller, under the key's turn, bottom-up. The key's
+//! flight is retired when the turn begins and again when it ends, so that nothing begun before the
+//! write returned can publish after it.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use larder_store::{Commit, Draft, Error, ErrorKind, Header, KeyBuf, Result};
+
+use crate::{
+    counters::count,
+    engine::{Engine, refused},
+    policy::Policy,
+    read::fill::{Fill, Lane, Published},
+};
+
+/// How many keys a `clear` deletes at a time.
+const CLEAR_CONCURRENCY: usize = 16;
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// The tiers that have the object now, or will have it when what is behind has been written.
+    pub tiers: usize,
+}
+
+/// An object being written to all tiers at once.
+///
+/// Nothing of it can be read before [`commit`](Self::commit). Dropped, it leaves no trace.
+#[must_use = "a writer that is not committed leaves no trace"]
+pub struct CacheWriter {
+    engine: Arc<Engine>,
+    key: KeyBuf,
+    draft: Draft,
+    fill: Fill,
+    written: u64,
+    /// A write began and did not end: it was dropped half-way.
+    torn: bool,
+}
+
+impl CacheWriter {
+    pub(crate) async fn open(
+        engine: &Arc<Engine>,
+        key: KeyBuf,
+        draft: Draft,
+        policy: Policy,
+    ) -> Result<Self> {
+        engine.check_open()?;
+        draft.check()?;
+        let draft = stamp(engine, draft, policy);
+        let (header, len) = (Arc::new(draft.header().clone()), draft.expected_len());
+        let lane = |place| Lane::write(place, &header, len, None, true);
+        let lanes = engine.tiers.iter().filter_map(lane).collect();
+        let mut fill = Fill::new(engine, Arc::clone(&header), len, lanes);
+        fill.open(engine, &key, None).await;
+        let engine = Arc::clone(engine);
+        Ok(Self {
+            engine,
+            key,
+            draft,
+            fill,
+            written: 0,
+            torn: false,
+        })
+    }
+
+    /// Appends a chunk. A tier that fails or stalls is left out, and its older copy is removed at
+    /// the commit; the write goes on.
+    ///
+    /// Cancel safety: after a dropped write the writer cannot be committed any more.
+    pub async fn write(&mut self, chunk: impl Into<Bytes>) -> Result<()> {
+        self.engine.check_open()?;
+        let chunk = chunk.into();
+        self.written += chunk.len() as u64;
+        if self
+            .draft
+            .expected_len()
+            .is_some_and(|len| self.written > len)
+        {
+            self.torn = true;
+            return Err(Error::corrupt("more bytes were written than were declared"));
+        }
+        if !chunk.is_empty() {
+            self.torn = true;
+            self.fill.write(&self.engine, None, &chunk).await;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Publishes the object in every tier that took it and removes older copies from the others.
+    ///
+    /// When it returns, no read gives an older object. A tier that failed is counted; it is an
+    /// error only when no tier has the object: the first tier's reason.
+    ///
+    /// Cancel safety: the commit goes on in the background; later operations on the key follow it.
+    pub async fn commit(self) -> Result<Written> {
+        self.engine.check_open()?;
+        if self.torn {
+            return Err(Error::invalid(
+                "the writer was spoilt by a write that did not end",
+            ));
+        }
+        self.draft.check_len(self.written)?;
+        let Self {
+            engine, key, fill, ..
+        } = self;
+        let task = publish(Arc::clone(&engine), key, fill);
+        ended(engine.tasks.spawn(task).await)
+    }
+
+    /// Gives up; what a drop does too.
+    pub fn abort(self) {}
+}
+
+impl fmt::Debug for CacheWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheWriter({:?}, {} bytes)", self.key, self.written)
+    }
+}
+
+/// Stamps what the user left open, as a fetch that began now.
+fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
+    let lifetimes = policy.or(engine.policy).lifetimes();
+    draft.with(|header: &mut Header| {
+        lifetimes.stamp(header, engine.now(), engine.dice.roll());
+    })
+}
+
+async fn publish(engine: Arc<Engine>, key: KeyBuf, fill: Fill) -> Result<Written> {
+    let turn = engine.turns.take(&key).await;
+    engine.flights.retire(&key);
+    engine.behind.forget(&key);
+    let Published { tiers, first_error } = fill.commit(&engine, &key).await;
+    engine.failures.clear(&key);
+    engine.flights.retire(&key);
+    drop(turn);
+    match first_error {
+        Some(error) if tiers == 0 => Err(error),
+        _ => Ok(Written { tiers }),
+    }
+}
+
+/// Deletes in every tier; gives the first failure.
+pub(crate) async fn delete(engine: &Arc<Engine>, key: KeyBuf) -> Result<()> {
+    let task = delete_in_turn(Arc::clone(engine), key);
+    ended(engine.tasks.spawn(task).await)
+}
+
+async fn delete_in_turn(engine: Arc<Engine>, key: KeyBuf) -> Result<()> {
+    let turn = engine.turns.take(&key).await;
+    engine.flights.retire(&key);
+    engine.behind.forget(&key);
+    let mut first_error = None;
+    for &tier in &engine.order {
+        let place = &engine.tiers[tier];
+        match place
+            .attempt("deleting", || place.store().delete(key.as_key(), None))
+            .await
+        {
+            Ok(Commit::Done(_) | Commit::Superseded) => engine.suspects.clear(tier, &key),
+            Err(error) => {
+                engine.suspects.add(tier, &key);
+                count(&engine.counts.suspects);
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    engine.failures.clear(&key);
+    engine.flights.retire(&key);
+    drop(turn);
+    first_error.map_or(Ok(()), Err)
+}
+
+/// Deletes everything there was when it was called.
+pub(crate) async fn clear(engine: &Arc<Engine>) -> Result<()> {
+    if let Some(place) = engine
+        .tiers
+        .iter()
+        .find(|place| place.store().as_list().is_none())
+    {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the tier {} cannot list its keys, nothing was cleared",
+                place.name
+            ),
+        ));
+    }
+    let task = clear_all(Arc::clone(engine));
+    ended(engine.tasks.spawn(task).await)
+}
+
+async fn clear_all(engine: Arc<Engine>) -> Result<()> {
+    engine.flights.retire_all();
+    for key in engine.behind.keys() {
+        engine.behind.forget(&key);
+    }
+    // What is in its commit phase now was begun before, and may not be in any list yet.
+    let mut result = Ok(());
+    for key in engine.turns.keys() {
+        result = result.and(delete_in_turn(Arc::clone(&engine), key).await);
+    }
+    for &tier in &engine.order {
+        let cleared = clear_tier(&engine, tier).await;
+        if cleared.is_ok() {
+            engine.suspects.trust_again(tier);
+        }
+        result = result.and(cleared);
+    }
+    result
+}
+
+async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
+    let place = &engine.tiers[tier];
+    let Some(list) = place.store().as_list() else {
+        return Ok(());
+    };
+    let delete = |key: Result<KeyBuf>| async { delete_in_turn(Arc::clone(engine), key?).await };
+    let mut deletes = list
+        .list("")
+        .map(delete)
+        .buffer_unordered(CLEAR_CONCURRENCY);
+    let mut result = Ok(());
+    loop {
+        // Each step is bounded: a list that hangs is an error, not a hang.
+        let next = place
+            .attempt("listing", async || Ok(deletes.next().await))
+            .await?;
+        match next {
+            Some(deleted) => result = result.and(deleted),
+            None => return result,
+        }
+    }
+}
+
+/// Writes a whole object; the task survives its caller.
+pub(crate) async fn insert(
+    engine: &Arc<Engine>,
+    key: KeyBuf,
+    bytes: Bytes,
+    draft: Draft,
+    policy: Policy,
+) -> Result<Written> {
+    let task = {
+        let engine = Arc::clone(engine);
+        async move {
+            let draft = draft.len(bytes.len() as u64);
+            let mut writer = CacheWriter::open(&engine, key, draft, policy).await?;
+            writer.write(bytes).await?;
+            writer.draft.check_len(writer.written)?;
+            let CacheWriter {
+                engine, key, fill, ..
+            } = writer;
+            publish(engine, key, fill).await
+        }
+    };
+    ended(engine.tasks.spawn(task).await)
+}
+
+fn ended<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    result.unwrap_or_else(|_| {
+        Err(refused(
+            ErrorKind::Closed,
+            "the runtime ended the operation",
+        ))
+    })
+}
