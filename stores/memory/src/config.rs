@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_store::{Error, Header, Result, Timestamp};
+use larder_store::{Error, Header, Key, METADATA_LEN_MAX, Result, Timestamp};
 
 use crate::{
     Memory,
@@ -39,8 +39,8 @@ impl Eviction {
         }
     }
 
-    /// The least that an object can count for.
-    const fn object_min(self) -> u64 {
+    /// What an object without a body counts for at least.
+    const fn bare(self) -> u64 {
         self.entry_overhead() + Header::FIXED_SIZE as u64 + 1
     }
 }
@@ -73,11 +73,18 @@ pub struct Builder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) capacity: u64,
+    /// The longest body.
     pub(crate) object_max: u64,
+    /// The most that one entry can weigh: the longest body with the longest key and the most
+    /// metadata, where the capacity allows that.
+    pub(crate) entry_max: u64,
     pub(crate) staging_max: u64,
     /// What each entry counts for beside what is in it.
     pub(crate) overhead: u64,
 }
+
+/// The most that key and metadata count for together.
+const BESIDE_MAX: u64 = (Key::LEN_MAX + METADATA_LEN_MAX) as u64;
 
 /// The engines reckon with floating point here and there; up to this it is exact.
 const CAPACITY_MAX: u64 = 1 << 50;
@@ -93,10 +100,12 @@ impl Builder {
         }
     }
 
-    /// The most that one object may count for; what is larger is refused as `TooLarge`.
+    /// The longest body of an object; what is longer is refused as `TooLarge`.
     ///
-    /// Default: an eighth of the capacity, at least 128 KiB and at most 16 MiB, and never above
-    /// the capacity. The larger this is against the capacity, the fewer shards the store has.
+    /// One of exactly this length always fits, unless its key and metadata make it heavier than
+    /// the whole capacity; then, too, it is `TooLarge`. Default: an eighth of the capacity, at
+    /// least 128 KiB and at most 16 MiB, and never more than the capacity has room for. The larger
+    /// this is against the capacity, the fewer shards the store has.
     pub fn object_max(mut self, bytes: u64) -> Self {
         self.object_max = Some(bytes);
         self
@@ -106,7 +115,7 @@ impl Builder {
     /// `Full`. It comes on top of the capacity. A buffer that grows may take up to twice what is
     /// written to it.
     ///
-    /// Default: half of the capacity, and at least `object_max`.
+    /// Default: half of the capacity, and at least what the largest object counts for.
     pub fn staging_max(mut self, bytes: u64) -> Self {
         self.staging_max = Some(bytes);
         self
@@ -128,9 +137,9 @@ impl Builder {
 
     /// Builds the store.
     ///
-    /// `Invalid` when the capacity or `object_max` is too small for any object or absurdly large,
-    /// when `object_max` exceeds the capacity or `staging_max`, or when it is 4 GiB or more and the
-    /// policy is one of the feature `moka`.
+    /// `Invalid` when the capacity is too small for any object or absurdly large, when an object of
+    /// `object_max` does not fit the capacity, when the largest object does not fit `staging_max`,
+    /// or when it counts for 4 GiB or more and the policy is one of the feature `moka`.
     pub fn build(self) -> Result<Memory> {
         let limits = self.limits()?;
         Ok(Memory::open(self.policy, limits, self.clock))
@@ -138,34 +147,38 @@ impl Builder {
 
     fn limits(&self) -> Result<Limits> {
         let capacity = self.capacity;
-        let least = self.policy.object_min();
+        let bare = self.policy.bare();
+        let least = bare + 1;
         if !(least..=CAPACITY_MAX).contains(&capacity) {
             return Err(Error::invalid(format!(
                 "a capacity of {capacity} bytes is not between {least} and {CAPACITY_MAX}"
             )));
         }
+        let room = capacity - bare;
         let share = (capacity / 8).clamp(128 << 10, 16 << 20);
-        let object_max = self.object_max.unwrap_or(share.min(capacity));
-        if !(least..=capacity).contains(&object_max) {
+        let object_max = self.object_max.unwrap_or(share.min(room));
+        if !(1..=room).contains(&object_max) {
             return Err(Error::invalid(format!(
-                "an object_max of {object_max} bytes is not between {least} and the capacity \
-                 of {capacity}"
+                "an object_max of {object_max} bytes is not between 1 and {room}, for which a \
+                 capacity of {capacity} has room"
             )));
         }
-        if self.policy != Eviction::S3Fifo && u32::try_from(object_max).is_err() {
+        let entry_max = (object_max + bare + BESIDE_MAX).min(capacity);
+        if self.policy != Eviction::S3Fifo && u32::try_from(entry_max).is_err() {
             return Err(Error::invalid(format!(
                 "an object_max of {object_max} bytes is above the 4 GiB of this policy"
             )));
         }
-        let staging_max = self.staging_max.unwrap_or((capacity / 2).max(object_max));
-        if staging_max < object_max {
+        let staging_max = self.staging_max.unwrap_or((capacity / 2).max(entry_max));
+        if staging_max < entry_max {
             return Err(Error::invalid(format!(
-                "a staging_max of {staging_max} bytes is below the object_max of {object_max}"
+                "a staging_max of {staging_max} bytes is below the {entry_max} of the largest object"
             )));
         }
         Ok(Limits {
             capacity,
             object_max,
+            entry_max,
             staging_max,
             overhead: self.policy.entry_overhead(),
         })
@@ -196,20 +209,20 @@ mod tests {
         assert_eq!(of(64 << 20), (8 << 20, 32 << 20));
         assert_eq!(of(10 << 30), (16 << 20, 5 << 30));
         assert_eq!(of(512 << 10), (128 << 10, 256 << 10));
-        assert_eq!(of(4 << 10), (4 << 10, 4 << 10));
+        assert_eq!(of(4 << 10), ((4 << 10) - 513, 4 << 10));
     }
 
     #[test]
     fn senseless_settings_are_invalid() {
         let refused = |builder: Builder| builder.build().unwrap_err().is_invalid();
         assert!(refused(Builder::new(0)));
-        assert!(refused(Builder::new(512)));
+        assert!(refused(Builder::new(513)));
         assert!(refused(Builder::new(u64::MAX)));
         assert!(refused(Builder::new(1 << 20).object_max(0)));
-        assert!(refused(Builder::new(1 << 20).object_max((1 << 20) + 1)));
+        assert!(refused(Builder::new(1 << 20).object_max((1 << 20) - 512)));
         assert!(refused(Builder::new(1 << 20).staging_max(0)));
         assert!(
-            Builder::new(513).build().is_ok(),
+            Builder::new(514).build().is_ok(),
             "as `Memory::new` documents"
         );
         #[cfg(feature = "moka")]

@@ -26,8 +26,8 @@
 //!
 //! # Limits
 //!
-//! An object that counts for more than [`Builder::object_max`] is refused as `TooLarge` as soon as
-//! that is known, and evicts nothing. One of exactly that size always fits.
+//! An object that is longer than [`Builder::object_max`] is refused as `TooLarge` as soon as that
+//! is known, and evicts nothing. One of exactly that length always fits.
 //!
 //! # Expiry
 //!

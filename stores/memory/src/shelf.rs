@@ -145,7 +145,7 @@ impl Shelf {
                 return Ok(Commit::Superseded);
             };
             draft.check_len(old.metadata.len())?;
-            self.check_weight(key.as_key(), &draft, old.metadata.len())?;
+            self.check_size(key.as_key(), &draft, old.metadata.len())?;
             let touched = old.metadata.touched(draft.clone(), self.next_version());
             let overhead = self.limits.overhead;
             let entry = Entry::new(key.as_key(), touched, old.body.clone(), overhead);
@@ -209,12 +209,17 @@ impl Shelf {
     }
 
     /// `TooLarge` where an object of this draft and length is above the limit.
-    pub(crate) fn check_weight(&self, key: Key<'_>, draft: &Draft, len: u64) -> Result<()> {
-        let weight = weigh(key, draft.header(), len, self.limits.overhead);
-        if weight > self.limits.object_max {
+    pub(crate) fn check_size(&self, key: Key<'_>, draft: &Draft, len: u64) -> Result<()> {
+        let (most, entry_max) = (self.limits.object_max, self.limits.entry_max);
+        if len > most {
             return Err(Error::too_large(format!(
-                "the object counts for {weight} bytes, at most {} are allowed",
-                self.limits.object_max
+                "the object has {len} bytes or more, at most {most} are allowed"
+            )));
+        }
+        let weight = weigh(key, draft.header(), len, self.limits.overhead);
+        if weight > entry_max {
+            return Err(Error::too_large(format!(
+                "the object counts for {weight} bytes, at most {entry_max} are allowed"
             )));
         }
         Ok(())

@@ -32,7 +32,7 @@ impl Memory {
     ///
     /// # Panics
     ///
-    /// When no object at all would fit: below 513 bytes, so also for zero. Where the number comes
+    /// When no object at all would fit: below 514 bytes, so also for zero. Where the number comes
     /// from outside, [`builder`](Self::builder) gives an error instead.
     pub fn new(capacity: u64) -> Self {
         match Self::builder(capacity).build() {

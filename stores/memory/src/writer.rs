@@ -29,7 +29,7 @@ impl MemoryWriter {
     pub(crate) fn open(shelf: &Arc<Shelf>, key: Key<'_>, draft: Draft) -> Result<Self> {
         shelf.check_open()?;
         draft.check()?;
-        shelf.check_weight(key, &draft, draft.expected_len().unwrap_or(0))?;
+        shelf.check_size(key, &draft, draft.expected_len().unwrap_or(0))?;
         let mut draft = own_attributes(draft);
         let fence = draft.take_fence();
         let beside = weigh(key, draft.header(), 0, shelf.limits().overhead);
@@ -46,8 +46,7 @@ impl MemoryWriter {
     fn append(&self, chunk: &[u8]) -> Result<()> {
         self.shelf.check_open()?;
         let len = self.stage.len().saturating_add(chunk.len() as u64);
-        self.shelf
-            .check_weight(self.key.as_key(), &self.draft, len)?;
+        self.shelf.check_size(self.key.as_key(), &self.draft, len)?;
         let object_max = self.shelf.limits().object_max;
         let expected = self.draft.expected_len().unwrap_or(object_max);
         self.stage.append(chunk, expected)

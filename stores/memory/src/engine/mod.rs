@@ -1,7 +1,7 @@
 //! The tables that hold the entries and choose who must go.
 //!
 //! An engine knows nothing of fences, expiry or writers. It promises three things: an entry that
-//! weighs at most `object_max` is admitted, the weights never sum up to more than the capacity
+//! weighs at most `entry_max` is admitted, the weights never sum up to more than the capacity
 //! once [`Engine::settle`] has returned, and what it takes out it hands over, so that it is
 //! dropped where no lock is held.
 //!

@@ -4,10 +4,7 @@
 //! 2023), here with CLOCK rings for queues.
 
 use larder_store::KeyBuf;
-use quick_cache::{
-    DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter,
-    sync::{Cache, Drain},
-};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use super::Gone;
 use crate::{config::Limits, entry::Entry};
@@ -75,13 +72,16 @@ impl S3Fifo {
         // A key that comes back from the history enters the main queue before room is made, and
         // may be the very entry that the hand picks when all others have been hit. It then leaves
         // no history, so the second time it enters as new, and room is made before.
-        if let Some(at) = left.iter().position(|(_, gone)| gone.version() == version) {
+        let own = left
+            .iter()
+            .position(|(_, entry)| entry.version() == version);
+        if let Some(at) = own {
             let (key, entry) = left.swap_remove(at);
             left.append(&mut self.put(&key, entry));
         }
         for (victim, entry) in left {
-            // Under the key itself it is what was replaced, unless it did not stay a second time,
-            // which cannot be; it would be an eviction.
+            // Under the key itself it is what was replaced, and no eviction, unless it is the new
+            // entry again.
             if victim != *key || entry.version() == version {
                 gone.evictions += 1;
             }
@@ -115,8 +115,7 @@ impl S3Fifo {
 
     pub(super) fn clear(&self) {
         // One by one, so that each is dropped when its shard is unlocked.
-        let all: Drain<'_, _, _, _, _, _> = self.0.drain();
-        all.for_each(drop);
+        self.0.drain().for_each(drop);
     }
 
     pub(super) fn usage(&self) -> (u64, u64) {
@@ -130,7 +129,7 @@ impl S3Fifo {
 /// main queue of one. Hence:
 ///
 /// 1. `shards` times `shard_capacity` is at most the capacity: no rounding up, the cap is a cap.
-/// 2. An entry of `object_max` fits the main queue of any shard.
+/// 2. An entry of `entry_max` fits the main queue of any shard.
 /// 3. With more than one shard, each has room for two such entries, so that one large object does
 ///    not sweep a shard.
 #[derive(Debug, PartialEq)]
@@ -145,11 +144,11 @@ impl Layout {
         let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         let wanted = (threads * 4).next_power_of_two().min(SHARDS_MAX);
         let mut shards = wanted;
-        while shards > 1 && limits.capacity / shards < limits.object_max.saturating_mul(2) {
+        while shards > 1 && limits.capacity / shards < limits.entry_max.saturating_mul(2) {
             shards /= 2;
         }
         let shard_capacity = limits.capacity / shards;
-        let hot_share = if main_queue(shard_capacity, HOT_SHARE) >= limits.object_max {
+        let hot_share = if main_queue(shard_capacity, HOT_SHARE) >= limits.entry_max {
             HOT_SHARE
         } else {
             1.0
@@ -179,17 +178,18 @@ mod tests {
     #[test]
     fn an_object_of_the_greatest_size_fits_a_shard() {
         for capacity in [1_000, 4_097, 1 << 20, (64 << 20) + 7, 10 << 30, 1 << 44] {
-            for object_max in [1, capacity / 9, capacity / 2, capacity - 1, capacity] {
+            for entry_max in [1, capacity / 9, capacity / 2, capacity - 1, capacity] {
                 let limits = Limits {
                     capacity,
-                    object_max: object_max.max(1),
+                    object_max: 1,
+                    entry_max: entry_max.max(1),
                     staging_max: capacity,
                     overhead: 0,
                 };
                 let layout = Layout::new(&limits);
                 assert!(layout.shards * layout.shard_capacity <= capacity);
                 let room = main_queue(layout.shard_capacity, layout.hot_share);
-                assert!(room >= limits.object_max, "{layout:?} {limits:?}");
+                assert!(room >= limits.entry_max, "{layout:?} {limits:?}");
             }
         }
     }

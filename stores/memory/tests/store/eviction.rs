@@ -60,7 +60,6 @@ fn s08_writers_and_victims(lasting: Duration) {
     for policy in policies() {
         let room = 3 * (policy.entry_overhead() + 96 + 3 + 500);
         let store = Memory::builder(room)
-            .object_max(room)
             .staging_max(1 << 20)
             .policy(policy)
             .build()

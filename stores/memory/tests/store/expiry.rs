@@ -35,7 +35,7 @@ async fn an_expired_entry_is_a_miss_and_counts_until_it_is_gone() {
     assert_eq!(store.usage().entries, 1, "a commit sweeps");
     assert_eq!(store.usage().evictions, 0);
     let commit = store.write("found", "2", Draft::new().fence(fence)).await;
-    assert!(commit.unwrap().is_done(), "expiring is no change");
+    assert!(commit.unwrap().is_done());
 }
 
 #[tokio::test]
@@ -56,4 +56,24 @@ async fn commits_sweep_what_has_expired() {
     // Dead on arrival.
     let _ = store.write("late", "1", expiring(1)).await.unwrap();
     assert_eq!(store.usage().entries, 400);
+}
+
+#[tokio::test]
+async fn expiring_is_no_change_and_ends_no_fence() {
+    let (store, now) = clocked(Memory::builder(1 << 20));
+    for name in ["found", "stat", "swept"] {
+        let _ = store.write(name, "1", expiring(2_000)).await.unwrap();
+        let fence = store.fence(key(name)).await.unwrap();
+        now.store(2_000, Ordering::Relaxed);
+        match name {
+            "found" => assert!(store.read(name, 9).await.unwrap().is_none()),
+            "stat" => assert!(!is_there(&store, name).await),
+            _ => set(&store, "other", 1).await.unwrap(),
+        }
+        assert!(store.usage().entries <= 1);
+        let commit = store.write(name, "2", Draft::new().fence(fence)).await;
+        assert!(commit.unwrap().is_done(), "{name}");
+        store.remove(name).await.unwrap();
+        now.store(1_000, Ordering::Relaxed);
+    }
 }

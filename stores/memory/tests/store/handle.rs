@@ -8,7 +8,7 @@ use super::{BARE, expiring, is_there, key, open, policies, set};
 
 #[tokio::test]
 async fn s17_touch_keeps_the_body_and_obeys_its_limits() {
-    let store = Memory::builder(64 << 10).object_max(2_000).build().unwrap();
+    let store = Memory::builder(3_000).object_max(2_000).build().unwrap();
     let _ = store.write("a", "body", Draft::new()).await.unwrap();
     let touch = store.as_touch().unwrap();
     let tagged = Draft::new().with(|header| header.content_type = Some("text/plain".into()));

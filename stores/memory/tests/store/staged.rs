@@ -19,10 +19,7 @@ async fn read_all(staged: &Arc<dyn Staged>) -> Vec<u8> {
 
 #[tokio::test]
 async fn staged_bytes_stay_after_commit_abort_and_eviction() {
-    let store = Memory::builder(8 << 10)
-        .object_max(8 << 10)
-        .build()
-        .unwrap();
+    let store = Memory::builder(8 << 10).build().unwrap();
     let stage = async |name: &str| {
         let mut writer = open(&store, name, Draft::new()).await;
         let staged = writer.staged().unwrap();
