@@ -1,6 +1,11 @@
 //! The handle, its end, and its capabilities.
 
-use futures_util::StreamExt;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::{FutureExt, StreamExt};
 use larder_memory::Memory;
 use larder_store::{ByteRange, Commit, Draft, Lookup, Store, StoreExt};
 
@@ -96,4 +101,37 @@ async fn a_listing_gives_each_key_of_its_prefix_once() {
         keys.dedup();
         assert_eq!(keys.len(), 500);
     }
+}
+
+/// Touching reads and writes; a delete or an overwrite in between must not be undone by it.
+#[test]
+fn s13_a_touch_brings_nothing_back() {
+    let store = Memory::new(1 << 20);
+    let stop = Arc::new(AtomicBool::new(false));
+    let toucher = {
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut touched = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let touch = store.as_touch().unwrap().touch(key("a"), Draft::new());
+                let done = touch.now_or_never().expect("every reply is ready");
+                touched += u64::from(done.unwrap().is_done());
+            }
+            touched
+        })
+    };
+    for round in 0..20_000_u32 {
+        let round = async {
+            let body = round.to_le_bytes().to_vec();
+            let _ = store.write("a", body.clone(), Draft::new()).await.unwrap();
+            assert_eq!(store.read("a", 9).await.unwrap().unwrap(), body);
+            if round % 2 == 0 {
+                store.remove("a").await.unwrap();
+                assert!(!is_there(&store, "a").await);
+            }
+        };
+        round.now_or_never().expect("every reply is ready");
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(toucher.join().unwrap() > 100);
 }
