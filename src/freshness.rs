@@ -60,11 +60,7 @@ mod tests {
     }
 
     fn after(seconds: u32) -> Freshness {
-        judge(
-            &header(),
-            None,
-            header().fetched_at.after(seconds * SECOND),
-        )
+        judge(&header(), None, header().fetched_at.after(seconds * SECOND))
     }
 
     #[test]

@@ -41,30 +41,30 @@ pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) 
     let mut landing = Landing {
         engine: &engine,
         flight: &flight,
-        error: None,
+        end: None,
     };
     let cut = engine.tasks.cut.clone();
     let flown = cut.run_until_cancelled(fly(&engine, &flight, &plan)).await;
-    landing.error = match flown {
-        Some(Ok(())) => None,
-        Some(Err(error)) => Some(error),
-        None => Some(Error::closed("the cache")),
-    };
+    landing.end = Some(flown.unwrap_or_else(|| Err(Error::closed("the cache"))));
 }
 
 /// Takes the flight out of the table and then tells its members, also when the task was dropped.
 struct Landing<'a> {
     engine: &'a Engine,
     flight: &'a Arc<Flight>,
-    error: Option<Error>,
+    end: Option<Result<()>>,
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.engine.flights.remove(self.flight);
-        let lost = || refused(ErrorKind::Other, "the flight was lost");
-        // After a good end this changes nothing: the first outcome stays.
-        self.flight.fail(self.error.take().unwrap_or_else(lost));
+        match self.end.take() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.flight.fail(error),
+            None => self
+                .flight
+                .fail(refused(ErrorKind::Other, "the flight was lost")),
+        }
     }
 }
 

@@ -147,28 +147,30 @@ impl Fill {
     /// Opens the writers, each within its tier's time-out or the given bound.
     pub(crate) async fn open(&mut self, engine: &Engine, key: &KeyBuf, bound: Option<Duration>) {
         let (header, len) = (&self.header, self.len);
-        let open = self
-            .lanes
-            .iter_mut()
-            .filter(|lane| lane.is_write())
-            .map(async |lane| {
-                let place = &engine.tiers[lane.tier];
-                if place.tier.behind {
-                    lane.step = Step::Hold(engine.behind.hold());
-                    return;
-                }
-                let draft = lane.draft(place, header, len);
-                let bound = bound.map_or(place.tier.timeout, |bound| bound.min(place.tier.timeout));
-                let open = || place.store().set_with_writer(key.as_key(), draft);
-                lane.step = match place.within(bound, "opening a writer", open).await {
-                    Ok(writer) => Step::Writing {
-                        staged: writer.staged(),
-                        writer,
-                    },
-                    Err(_) => Step::Failed,
-                };
-            });
-        join_all(open).await;
+        let open = async |lane: &mut Lane| {
+            let place = &engine.tiers[lane.tier];
+            if place.tier.behind {
+                lane.step = Step::Hold(engine.behind.hold());
+                return;
+            }
+            let draft = lane.draft(place, header, len);
+            let bound = bound.map_or(place.tier.timeout, |bound| bound.min(place.tier.timeout));
+            let open = || place.store().set_with_writer(key.as_key(), draft);
+            lane.step = match place.within(bound, "opening a writer", open).await {
+                Ok(writer) => Step::Writing {
+                    staged: writer.staged(),
+                    writer,
+                },
+                Err(_) => Step::Failed,
+            };
+        };
+        together(
+            self.lanes
+                .iter_mut()
+                .filter(|lane| lane.is_write())
+                .map(open),
+        )
+        .await;
     }
 
     /// Has the flight read back what the lanes stage.
@@ -188,11 +190,8 @@ impl Fill {
     pub(crate) async fn write(&mut self, engine: &Engine, flight: Option<&Flight>, chunk: &Bytes) {
         self.written += chunk.len() as u64;
         let written = self.written;
-        let write = self
-            .lanes
-            .iter_mut()
-            .map(|lane| lane.push(engine, flight, chunk, written));
-        join_all(write).await;
+        let push = |lane| Lane::push(lane, engine, flight, chunk, written);
+        together(self.lanes.iter_mut().map(push)).await;
     }
 
     /// Gives the lanes up that only add: a newer write, delete or refresh has come.
@@ -364,6 +363,15 @@ impl Lane {
         let draft = Draft::from(place.capped(header)).fence(fence);
         Behind::push(engine, key, self.tier, draft, held);
         Ok(Settled::Held)
+    }
+}
+
+/// Runs all to their end: at once, but a single one without gathering.
+async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) {
+    let Some(first) = futures.next() else { return };
+    match futures.next() {
+        None => first.await,
+        Some(second) => drop(join_all([first, second].into_iter().chain(futures)).await),
     }
 }
 

@@ -106,14 +106,20 @@ pub(crate) enum Next {
     Wait,
 }
 
-/// Readers and waiters to wake, once the lock is released.
+/// Readers and waiters to wake, once the lock is released; the usual one without an allocation.
 #[must_use]
 #[derive(Default)]
-pub(crate) struct Wakers(Vec<Waker>);
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
 
 impl Wakers {
     pub(crate) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        self.first
+            .into_iter()
+            .chain(self.rest)
+            .for_each(Waker::wake);
     }
 }
 
@@ -360,12 +366,14 @@ impl Spool {
     }
 
     pub(crate) fn wake_all(&mut self) -> Wakers {
-        Wakers(
-            self.readers
-                .iter_mut()
-                .filter_map(|(_, reader)| reader.waker.take())
-                .collect(),
-        )
+        let mut wakers = self
+            .readers
+            .iter_mut()
+            .filter_map(|(_, reader)| reader.waker.take());
+        Wakers {
+            first: wakers.next(),
+            rest: wakers.collect(),
+        }
     }
 
     // --- leaves ---
