@@ -17,12 +17,14 @@ pub(crate) fn key(text: &str) -> Key<'_> {
 /// The body that belongs to an id: every byte depends on the id and its own place, so that neither
 /// a mixture nor a part nor a shift of bodies is taken for one.
 pub(crate) fn pattern(id: u64, len: usize) -> Bytes {
-    let byte = |place: usize| {
-        let mixed = (place as u64 ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-            .wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        mixed.to_be_bytes()[0]
+    let word = |place: u64| {
+        let mixed = place ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (mixed ^ (mixed >> 32)).to_be_bytes()
     };
-    (0..len).map(byte).collect()
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8) as u64).flat_map(word).collect();
+    bytes.truncate(len);
+    bytes.into()
 }
 
 /// A draft whose metadata says which body belongs to it.

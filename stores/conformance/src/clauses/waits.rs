@@ -25,11 +25,15 @@ pub async fn clause_06_nobody_waits_on_a_stranger(subject: &impl Subject) {
     for id in 0..KEYS {
         let name = format!("busy/{id}");
         set(&*store, &name, id, LEN).await;
-        let unread = hit(&*store, &name).await;
-        let mut begun = hit(&*store, &name).await.body;
+        let (unread, begun) =
+            timely("reading", both(hit(&*store, &name), hit(&*store, &name))).await;
+        let mut begun = begun.body;
         begun.chunk().await.expect("a chunk can be read");
-        let untouched = open(&*store, &name, draft(id)).await;
-        let mut writer = open(&*store, &name, draft(id + 1000)).await;
+        let writers = both(
+            open(&*store, &name, draft(id)),
+            open(&*store, &name, draft(id + 1000)),
+        );
+        let (untouched, mut writer) = timely("opening writers", writers).await;
         write(&mut *writer, &pattern(id + 1000, LEN)).await;
         let staged = writer.staged();
         let fence = fence(&*store, &name).await;
@@ -58,6 +62,15 @@ pub async fn clause_06_nobody_waits_on_a_stranger(subject: &impl Subject) {
         finds(&*store, &format!("busy/{id}"), id as u64 + 1000).await;
     }
     crowd_in_a_small_room(subject).await;
+}
+
+async fn both<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> (T, T) {
+    (first.await, second.await)
+}
+
+async fn timely<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PROMPT, future).await;
+    done.unwrap_or_else(|_| panic!("{what} waits for what others have open"))
 }
 
 async fn every_operation<S: Store>(store: &Arc<S>, name: &str) {

@@ -1,0 +1,103 @@
+//! Each clause catches a store that breaks it, and no other clause does: what a clause says is said
+//! once.
+
+mod flaw;
+mod flaws;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use larder_conformance::{Model, Volatile, clauses, run};
+
+use self::flaw::{Broken, Flaw};
+
+macro_rules! failing {
+    ($flaw:ty; $($clause:ident)*) => {{
+        let subject = Volatile(async |setup| Broken::<$flaw>::new(setup));
+        let mut failing = Vec::new();
+        $(
+            let clause = || run(stringify!($clause), clauses::$clause(&subject));
+            if catch_unwind(AssertUnwindSafe(clause)).is_err() {
+                failing.push(stringify!($clause));
+            }
+        )*
+        failing
+    }};
+}
+
+/// The clauses that a store with this flaw fails.
+fn failing<F: Flaw>() -> Vec<&'static str> {
+    failing! {
+        F;
+        clause_01_a_miss_is_not_an_error
+        clause_02_commit_publishes_whole
+        clause_03_drop_aborts
+        clause_04_the_old_object_stays_readable
+        clause_05_delete_is_idempotent
+        clause_06_nobody_waits_on_a_stranger
+        clause_07_fences_hold
+        clause_08_cancelling_is_safe
+        clause_09_ranges
+        clause_10_lengths_and_checksums_hold
+        clause_11_accounting_is_exact
+        clause_12_too_large_is_said
+        clause_13_odd_keys
+        clause_14_same_answers
+        clause_15_close
+        clause_16_wrappers_forward
+        clause_17_staged_bytes_stay
+        capability_touch
+        capability_list
+    }
+}
+
+macro_rules! caught {
+    ($($test:ident: $flaw:ident by $clause:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                assert_eq!(failing::<flaws::$flaw>(), [stringify!($clause)]);
+            }
+        )*
+    };
+}
+
+caught! {
+    a_ranged_miss_that_is_an_error: RangedMissFails by clause_01_a_miss_is_not_an_error;
+    a_gap_while_replacing: GapWhileReplacing by clause_02_commit_publishes_whole;
+    a_drop_that_needs_a_runtime: DropNeedsRuntime by clause_03_drop_aborts;
+    a_body_that_ends_with_its_entry: BodyEndsWithEntry by clause_04_the_old_object_stays_readable;
+    a_delete_of_nothing_that_does_not_count: DeleteOfNothing by clause_05_delete_is_idempotent;
+    a_pool_of_open_bodies: PoolOfBodies by clause_06_nobody_waits_on_a_stranger;
+    an_aborted_write_that_counts: AbortCounts by clause_07_fences_hold;
+    a_commit_that_lands_late: LateCommit by clause_08_cancelling_is_safe;
+    a_range_that_is_clamped: ClampedRange by clause_09_ranges;
+    a_length_that_may_be_exceeded: LengthExceeded by clause_10_lengths_and_checksums_hold;
+    staged_bytes_that_do_not_count: StagedNotCounted by clause_11_accounting_is_exact;
+    a_large_object_for_which_there_is_no_room: LargeIsFull by clause_12_too_large_is_said;
+    keys_without_case: KeysWithoutCase by clause_13_odd_keys;
+    a_stat_that_knows_less: StatKnowsLess by clause_14_same_answers;
+    a_stat_after_close: StatAfterClose by clause_15_close;
+    an_identity_that_changes: ChangingIdentity by clause_16_wrappers_forward;
+    staged_bytes_that_go_with_the_writer: StagedGoes by clause_17_staged_bytes_stay;
+    a_touch_that_keeps_tags: TouchKeepsTags by capability_touch;
+    a_list_that_knows_folders: ListKnowsFolders by capability_list;
+}
+
+/// What a wrapper hides, its author's own test finds.
+#[test]
+fn a_wrapper_that_hides_a_capability() {
+    let hidden = catch_unwind(|| {
+        run("a wrapper", async {
+            let inner = Model::new();
+            let wrapper = Broken::<flaws::HidesTouch>::over(inner.clone());
+            clauses::assert_forwards(&wrapper, &inner).await;
+        });
+    });
+    assert!(hidden.is_err());
+}
+
+/// Without a flaw nothing fails: it is not the harness that breaks.
+#[test]
+fn no_flaw() {
+    assert!(failing::<flaws::NoFlaw>().is_empty());
+}
