@@ -246,7 +246,6 @@ impl Shelf {
         fence: Option<&Fence>,
         over: Option<Version>,
     ) -> Result<Published> {
-        self.check_open()?;
         let metadata = Arc::clone(&entry.metadata);
         self.expiries.arm(key, &metadata);
         let current;
@@ -377,6 +376,11 @@ mod tests {
             let mut writer = now(store.set_with_writer(key, draft.fence(fence))).unwrap();
             now(writer.write(Bytes::from_static(b"x"))).unwrap();
             match index % 5 {
+                3 => {
+                    assert!(now(store.delete(key, None)).unwrap().is_done());
+                    let late = now(writer.commit()).unwrap();
+                    assert_eq!(late, Commit::Superseded);
+                }
                 0 => drop(writer),
                 1 => now(writer.abort()).unwrap(),
                 _ => assert!(now(writer.commit()).unwrap().is_done()),

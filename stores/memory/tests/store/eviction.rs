@@ -138,6 +138,10 @@ async fn a_fence_outlives_an_eviction_but_not_a_change() {
         store.write("a", "2", draft.clone()).await.unwrap(),
         Commit::Superseded
     );
+    let absent = store.fence(key("none")).await.unwrap();
+    store.remove("none").await.unwrap();
+    let late = store.write("none", "1", Draft::new().fence(absent)).await;
+    assert_eq!(late.unwrap(), Commit::Superseded);
     let stale = store.delete(key("a"), Some(fence)).await.unwrap();
     assert_eq!(stale, Commit::Superseded);
     assert_eq!(store.read("a", 9).await.unwrap().unwrap(), "1");
