@@ -1,3 +1,66 @@
-//! Tasks of this repository.
+//! Tasks of this repository: `cargo xtask test` is the one test command, here and in CI.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool speaks to its user"
+)]
 
-fn main() {}
+mod command;
+mod plan;
+mod steps;
+mod workspace;
+
+use std::process::ExitCode;
+
+use crate::{plan::Plan, workspace::Workspace};
+
+/// Bad words on the command line, as opposed to a step that failed.
+const USAGE_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["-h" | "--help" | "help"] | ["test", "-h" | "--help"] => {
+            print!("{}", usage());
+            ExitCode::SUCCESS
+        }
+        [] => {
+            eprint!("{}", usage());
+            ExitCode::from(USAGE_ERROR)
+        }
+        ["test", options @ ..] => match Plan::parse(options) {
+            Ok(plan) => test(&plan),
+            Err(message) => refuse(&message),
+        },
+        [word, ..] => refuse(&format!("no task is called `{word}`")),
+    }
+}
+
+fn test(plan: &Plan) -> ExitCode {
+    let outcome = Workspace::load().and_then(|workspace| plan.run(&workspace));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("xtask: {message}\n\n{}", usage());
+    ExitCode::from(USAGE_ERROR)
+}
+
+fn usage() -> String {
+    let steps: Vec<String> = steps::ALL
+        .iter()
+        .map(|step| format!("  {:<11} {}\n", step.name, step.what))
+        .collect();
+    format!(
+        "Usage: cargo xtask test [--only STEP[,STEP...]]\n\n\
+         Runs these steps in order and stops at the first that fails:\n{}",
+        steps.concat()
+    )
+}
