@@ -154,7 +154,11 @@ impl Worker {
                 let _ = self.write(job).await;
             }
         };
-        cut.run_until_cancelled(jobs).await;
+        tokio::select! {
+            biased;
+            () = cut.cancelled() => {}
+            () = jobs => {}
+        }
     }
 
     /// The next job; none ends the key's work, in the same step.

@@ -49,7 +49,11 @@ pub(crate) fn refresh_behind(
             }
         }
     };
-    if engine.tasks.submit(&engine.refreshes, key, true, job) == Submitted::Full {
+    if engine
+        .tasks
+        .submit(&engine.refreshes, key, true, Box::pin(job))
+        == Submitted::Full
+    {
         count(&engine.counts.refreshes_dropped);
     }
 }

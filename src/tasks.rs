@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use larder_store::KeyBuf;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -69,7 +69,7 @@ impl Tasks {
         pool: &Pool,
         key: &KeyBuf,
         droppable: bool,
-        job: impl Future<Output = ()> + Send + 'static,
+        job: BoxFuture<'static, ()>,
     ) -> Submitted {
         let mut queue = lock(&pool.queue);
         if queue.contains(key) {
@@ -100,7 +100,11 @@ impl Tasks {
                     count(&counts.background_panics);
                 }
             };
-            stop.run_until_cancelled(run).await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = run => {}
+            }
         });
         Submitted::Taken
     }

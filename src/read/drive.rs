@@ -44,8 +44,11 @@ pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) 
         end: None,
     };
     let cut = engine.tasks.cut.clone();
-    let flown = cut.run_until_cancelled(fly(&engine, &flight, &plan)).await;
-    landing.end = Some(flown.unwrap_or_else(|| Err(Error::closed("the cache"))));
+    landing.end = Some(tokio::select! {
+        biased;
+        end = fly(&engine, &flight, &plan) => end,
+        () = cut.cancelled() => Err(Error::closed("the cache")),
+    });
 }
 
 /// Takes the flight out of the table and then tells its members, also when the task was dropped.
@@ -397,7 +400,8 @@ impl Answer {
         };
         flight.open(Arc::new(opening));
         match (source, whole) {
-            (Some(body), _) => stream(engine, flight, plan, &mut fill, body).await?,
+            // Boxed: most flights never get here, and all are spared its size.
+            (Some(body), _) => Box::pin(stream(engine, flight, plan, &mut fill, body)).await?,
             (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
             (None, None) => fill.open(engine, &flight.key, None).await,
         }

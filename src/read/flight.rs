@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use larder_store::{Error, Header, KeyBuf, Metadata, Object, Result, Staged};
 
-use super::spool::{Next, Read, Spool, SpoolLimits, Wakers};
+use super::spool::{Next, Read, Spool, SpoolLimits, Wakers, held_up};
 use crate::{
     fetch::BoxFetch,
     response::{Source, Stale},
@@ -329,6 +329,9 @@ impl Member {
                 Some(Ok(())) => return Poll::Ready(Ok(Some(state.spool.end()))),
                 Some(Err(error)) => return Poll::Ready(Err(error.clone())),
                 None => {}
+            }
+            if state.spool.is_cut(self.id) {
+                return Poll::Ready(Err(held_up()));
             }
             if enough.is_some_and(|enough| state.spool.end() >= enough) {
                 return Poll::Ready(Ok(None));

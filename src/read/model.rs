@@ -1,1 +1,285 @@
-//! Flights and their spools under a model checker.
+//! Flights and their spools under a model checker: members, a driver and the table, on threads and
+//! tasks that are scheduled at random.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use larder_store::{Header, KeyBuf, Reply, Result, Staged};
+use shuttle::{future, thread};
+
+use super::{
+    body::FlightBody,
+    flight::{Carrier, Flight, Flights, Member, Opening, Seen},
+    spool::{Next, SpoolLimits},
+};
+use crate::{response::Source, sync::Mutex};
+
+const RUNS: usize = 1_000;
+const CHUNKS: u64 = 6;
+const CHUNK: u64 = 100 << 10;
+
+fn key() -> KeyBuf {
+    KeyBuf::new("k").expect("a key")
+}
+
+/// A window of two chunks, and a spill file of any size, or none.
+fn limits(spill: bool) -> SpoolLimits {
+    SpoolLimits {
+        memory: 250 << 10,
+        disk: if spill { u64::MAX } else { 0 },
+    }
+}
+
+fn opening() -> Arc<Opening> {
+    Arc::new(Opening {
+        header: Arc::new(Header::default()),
+        stored: None,
+        len: None,
+        source: Source::Origin,
+        stale: None,
+        revalidated: false,
+        carrier: Carrier::Spooled,
+    })
+}
+
+/// A backing that remembers what was spilled.
+#[derive(Default)]
+struct Kept(Mutex<Vec<u8>>);
+
+impl Staged for Kept {
+    fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
+        let kept = self.0.lock().expect("no panic under it");
+        let offset = usize::try_from(offset).expect("small");
+        Reply::ready(Ok(Bytes::copy_from_slice(&kept[offset..offset + max])))
+    }
+}
+
+/// Each chunk is filled with its number, so that order and loss show.
+fn chunk(number: u64) -> Bytes {
+    Bytes::from(vec![
+        u8::try_from(number).expect("few");
+        usize::try_from(CHUNK).expect("small")
+    ])
+}
+
+/// What the engine's task does, without a runtime: pulls, spills, waits for readers.
+async fn drive(flight: Arc<Flight>, ahead: bool, end: Result<()>) {
+    flight.open(opening());
+    let kept = Arc::new(Kept::default());
+    let file: Arc<dyn Staged> = Arc::clone(&kept) as _;
+    for number in 0..CHUNKS {
+        loop {
+            if flight.is_abandoned() && !ahead {
+                return flight.fail(larder_store::Error::closed("the flight"));
+            }
+            match flight.next(ahead, false) {
+                (Next::Pull, _) => break,
+                (Next::Wait, progress) => flight.moved(progress).await,
+                (Next::Spill(from, chunks), _) => {
+                    let bytes = chunks.concat();
+                    let mut written = kept.0.lock().expect("no panic under it");
+                    let end = usize::try_from(from).expect("small") + bytes.len();
+                    written.resize(end, 0);
+                    written[end - bytes.len()..].copy_from_slice(&bytes);
+                    drop(written);
+                    flight.spilled(&file, from, bytes.len() as u64);
+                }
+            }
+        }
+        flight.append(chunk(number));
+    }
+    match end {
+        Ok(()) => flight.finish(),
+        Err(error) => flight.fail(error),
+    }
+}
+
+/// Reads all there is, and checks each byte against its place.
+async fn read(member: Member) -> (u64, Result<()>) {
+    match member.opened().await {
+        Seen::Open(_) => {}
+        Seen::Failed(error) => return (0, Err(error)),
+        Seen::Nowhere => panic!("it has a source"),
+    }
+    assert!(
+        member.place(0, None),
+        "who joined before the start has all of it"
+    );
+    let mut body = FlightBody::new(member);
+    let mut at = 0;
+    while let Some(item) = Pin::new(&mut body).next().await {
+        match item {
+            Ok(bytes) => {
+                for &byte in &bytes {
+                    assert_eq!(u64::from(byte), at / CHUNK, "byte {at} is another's");
+                    at += 1;
+                }
+            }
+            Err(error) => return (at, Err(error)),
+        }
+        future::yield_now().await;
+    }
+    (at, Ok(()))
+}
+
+fn join(flights: &Flights) -> (Member, bool) {
+    let start = |_| Flight::new(key(), limits(true), None);
+    flights
+        .join(&key(), false, false, || None, start)
+        .expect("there is room")
+}
+
+/// Readers at their own pace, one that leaves half-way, with and without tiers that set the pace:
+/// all who stay get every byte in its place, then the end.
+#[test]
+fn s24_s26_every_reader_gets_every_byte() {
+    for ahead in [true, false] {
+        shuttle::check_random(
+            move || {
+                let flight = Arc::new(Flight::new(key(), limits(true), None));
+                let members: Vec<_> = (0..3)
+                    .map(|_| flight.join(false, || None).expect("open"))
+                    .collect();
+                let driver = future::spawn(drive(Arc::clone(&flight), ahead, Ok(())));
+                let mut members = members.into_iter();
+                let leaver = members.next().expect("three");
+                let leaver = future::spawn(async move {
+                    let _ = leaver.opened().await;
+                    assert!(leaver.place(0, None));
+                    let mut body = FlightBody::new(leaver);
+                    let _ = Pin::new(&mut body).next().await;
+                });
+                let readers: Vec<_> = members.map(|member| future::spawn(read(member))).collect();
+                future::block_on(async {
+                    for reader in readers {
+                        let (len, end) = reader.await.expect("no panic");
+                        assert_eq!(len, CHUNKS * CHUNK);
+                        end.expect("a clean end");
+                    }
+                    leaver.await.expect("no panic");
+                    driver.await.expect("no panic");
+                });
+            },
+            RUNS,
+        );
+    }
+}
+
+/// Without a spill file the slowest sets the pace, and still all get every byte.
+#[test]
+fn s80_without_a_spill_file_the_slowest_sets_the_pace() {
+    shuttle::check_random(
+        || {
+            let flight = Arc::new(Flight::new(key(), limits(false), None));
+            let members = [(); 2].map(|()| flight.join(false, || None).expect("open"));
+            let driver = future::spawn(drive(Arc::clone(&flight), false, Ok(())));
+            let readers = members.map(|member| future::spawn(read(member)));
+            future::block_on(async {
+                for reader in readers {
+                    let (len, end) = reader.await.expect("no panic");
+                    assert_eq!(len, CHUNKS * CHUNK);
+                    end.expect("a clean end");
+                }
+                driver.await.expect("no panic");
+            });
+        },
+        RUNS,
+    );
+}
+
+/// A source that fails after its bytes: readers get the bytes, then the error, never an end.
+#[test]
+fn s21_a_failure_is_never_a_clean_end() {
+    shuttle::check_random(
+        || {
+            let flight = Arc::new(Flight::new(key(), limits(true), None));
+            let member = flight.join(false, || None).expect("open");
+            let error = larder_store::Error::corrupt("cut");
+            let driver = future::spawn(drive(Arc::clone(&flight), true, Err(error)));
+            let (len, end) = future::block_on(read(member));
+            assert_eq!(len, CHUNKS * CHUNK);
+            assert!(end.expect_err("it failed").is_corrupt());
+            future::block_on(driver).expect("no panic");
+        },
+        RUNS,
+    );
+}
+
+/// Many join through the table while the flight ends: each finds one flight or starts its own, all
+/// read it whole, and the table is empty at the end.
+#[test]
+fn s31_s81_joiners_race_the_end() {
+    shuttle::check_random(
+        || {
+            let flights = Arc::new(Flights::new(8));
+            let readers: Vec<_> = (0..3)
+                .map(|_| {
+                    let flights = Arc::clone(&flights);
+                    thread::spawn(move || {
+                        let (member, first) = join(&flights);
+                        let flight = Arc::clone(member.flight());
+                        let driver = first.then(|| {
+                            let flights = Arc::clone(&flights);
+                            future::spawn(async move {
+                                drive(Arc::clone(&flight), true, Ok(())).await;
+                                flights.remove(&flight);
+                            })
+                        });
+                        let (len, end) = future::block_on(read(member));
+                        assert_eq!(len, CHUNKS * CHUNK);
+                        end.expect("a clean end");
+                        if let Some(driver) = driver {
+                            future::block_on(driver).expect("no panic");
+                        }
+                    })
+                })
+                .collect();
+            for reader in readers {
+                reader.join().expect("no panic");
+            }
+            assert_eq!(flights.len(), 0, "s18: nothing stays");
+        },
+        RUNS,
+    );
+}
+
+/// A delete retires the flight and then publishes its absence under the key's turn; the flight
+/// publishes under the turn unless it was retired. Whatever the order, what was fetched before the
+/// delete is not there after it.
+#[test]
+fn s12_s74_a_retired_flight_publishes_nothing() {
+    shuttle::check_random(
+        || {
+            let flights = Arc::new(Flights::new(8));
+            let turns = crate::turns::Turns::new();
+            let stored = Arc::new(Mutex::new(false));
+            let (member, _) = join(&flights);
+            let flight = Arc::clone(member.flight());
+            let filler = {
+                let (turns, stored, flights) =
+                    (turns.clone(), Arc::clone(&stored), Arc::clone(&flights));
+                future::spawn(async move {
+                    let turn = turns.take(&key()).await;
+                    if !flight.is_retired() {
+                        *stored.lock().expect("no panic under it") = true;
+                    }
+                    drop(turn);
+                    flights.remove(&flight);
+                })
+            };
+            future::block_on(async {
+                let turn = turns.take(&key()).await;
+                flights.retire(&key());
+                *stored.lock().expect("no panic under it") = false;
+                drop(turn);
+            });
+            let (_newer, first) = join(&flights);
+            assert!(first, "s74: nobody joins what was begun before the delete");
+            future::block_on(filler).expect("no panic");
+            assert!(!*stored.lock().expect("no panic under it"), "brought back");
+            drop(member);
+        },
+        RUNS,
+    );
+}

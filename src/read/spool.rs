@@ -17,7 +17,7 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use bytes::Bytes;
-use larder_store::{Error, ErrorKind, Result, Staged};
+use larder_store::{Error, Result, Staged};
 use slab::Slab;
 
 /// What each chunk in the window costs beside its bytes, so that tiny chunks are bounded too.
@@ -180,8 +180,7 @@ impl Spool {
             return Read::End;
         }
         if reader.cut {
-            let message = "the reader held up its flight for too long";
-            return Read::Failed(Error::new(ErrorKind::Timeout, message));
+            return Read::Failed(held_up());
         }
         if at.offset >= self.end {
             return match &self.outcome {
@@ -205,7 +204,7 @@ impl Spool {
                 false,
                 "invariants 2 and 3: a byte that a reader needs is kept"
             );
-            return Read::Failed(Error::new(ErrorKind::Other, "the flight lost bytes"));
+            return Read::Failed(Error::corrupt("the flight lost bytes"));
         };
         let share = (BEHIND_TOTAL / self.readers.len().max(1)).clamp(BEHIND_MIN, BEHIND_MAX);
         let left = backing.to.min(stop) - offset;
@@ -317,12 +316,17 @@ impl Spool {
         }
     }
 
+    /// Whether a reader was cut.
+    pub(crate) fn is_cut(&self, id: usize) -> bool {
+        self.readers[id].cut
+    }
+
     /// Cuts the readers that have bytes to read and do not. Says how many.
     pub(crate) fn cut_blocked(&mut self) -> (usize, Wakers) {
         let end = self.end;
         let mut cut = 0;
         for (_, reader) in &mut self.readers {
-            let blocked = reader.at.as_ref().is_some_and(|at| at.offset < end);
+            let blocked = reader.at.as_ref().is_none_or(|at| at.offset < end);
             if blocked && !reader.cut {
                 reader.cut = true;
                 cut += 1;
@@ -411,14 +415,12 @@ impl Spool {
         }
     }
 
+    /// Whether no reader needs what lies before `offset`. One that is not placed may need all.
     fn is_passed(&self, offset: u64) -> bool {
-        self.readers.iter().all(|(_, reader)| {
-            // Who still waits for the length finds out when it is placed.
-            reader.cut
-                || reader.at.as_ref().is_none_or(|at| {
-                    at.offset >= offset || at.stop.is_some_and(|stop| at.offset >= stop)
-                })
-        })
+        let passed =
+            |at: &Cursor| at.offset >= offset || at.stop.is_some_and(|stop| at.offset >= stop);
+        let mut readers = self.readers.iter();
+        readers.all(|(_, reader)| reader.cut || reader.at.as_ref().is_some_and(passed))
     }
 
     /// The part of the window that no backing holds, to be spilled, if it may be.
@@ -469,6 +471,11 @@ impl Spool {
             .filter(|backing| backing.from <= offset && offset < backing.to)
             .max_by_key(|backing| backing.to)
     }
+}
+
+/// What a reader is told that was cut.
+pub(crate) fn held_up() -> Error {
+    Error::timeout("the reader held up its flight for too long")
 }
 
 /// The bytes of the window's chunk that holds `offset`, up to `stop`.
