@@ -15,7 +15,7 @@ const LEN: usize = 150_000;
 /// Clause 17: staged bytes stay for as long as their handle, whatever becomes of writer and entry.
 /// Passes where the store has none to offer. (S79)
 pub async fn clause_17_staged_bytes_stay(subject: &impl Subject) {
-    let store = subject.make(Setup::new(4 << 20, 512 << 10)).await;
+    let store = subject.make(Setup::new(2 << 20, 256 << 10)).await;
     if open(&store, "a", draft(0)).await.staged().is_none() {
         return;
     }

@@ -25,10 +25,10 @@ fn now<T>(reply: Reply<'_, T>) -> Result<T> {
 }
 
 /// A writer around the model's, for a flaw that needs one.
-fn wrap<'a, W: Writer>(
-    reply: Reply<'a, Box<dyn Writer>>,
+fn wrap<W: Writer>(
+    reply: Reply<'_, Box<dyn Writer>>,
     wrap: impl FnOnce(Box<dyn Writer>) -> W,
-) -> Reply<'a, Box<dyn Writer>> {
+) -> Reply<'_, Box<dyn Writer>> {
     Reply::ready(now(reply).map(|inner| Box::new(wrap(inner)) as Box<dyn Writer>))
 }
 
@@ -625,5 +625,135 @@ pub(crate) struct HidesTouch;
 impl Flaw for HidesTouch {
     fn touches(&self) -> bool {
         false
+    }
+}
+
+/// A drop that publishes what there is.
+#[derive(Debug, Default)]
+pub(crate) struct DropPublishes;
+
+impl Flaw for DropPublishes {
+    fn set<'a>(
+        &'a self,
+        model: &'a Model,
+        key: Key<'a>,
+        draft: Draft,
+    ) -> Reply<'a, Box<dyn Writer>> {
+        wrap(model.set_with_writer(key, draft), |inner| OnDrop {
+            inner: Some(inner),
+            then: |inner| drop(now(inner.commit())),
+        })
+    }
+}
+
+/// Takes a delete's fence, and deletes.
+#[derive(Debug, Default)]
+pub(crate) struct DeleteWithoutFence;
+
+impl Flaw for DeleteWithoutFence {
+    fn delete<'a>(&'a self, model: &'a Model, key: Key<'a>, _: Option<Fence>) -> Reply<'a, Commit> {
+        model.delete(key, None)
+    }
+}
+
+/// A fence that compares versions, so that a key which is absent again looks as before; and that
+/// checks before it acts, so that two can pass at once.
+#[derive(Debug, Default)]
+pub(crate) struct VersionFence;
+
+impl Flaw for VersionFence {
+    fn get<'a>(&'a self, model: &'a Model, key: Key<'a>, range: ByteRange) -> Reply<'a, Lookup> {
+        match now(model.get_stream(key, range)) {
+            Ok(Lookup::Miss(_)) => Reply::ready(now(self.fence(model, key)).map(Lookup::Miss)),
+            found => Reply::ready(found),
+        }
+    }
+
+    fn set<'a>(
+        &'a self,
+        model: &'a Model,
+        key: Key<'a>,
+        mut draft: Draft,
+    ) -> Reply<'a, Box<dyn Writer>> {
+        let Some(then) = draft.take_fence() else {
+            return model.set_with_writer(key, draft);
+        };
+        // Opened anew under a fence of the commit's own moment, if nothing seems to have happened.
+        let (model_then, key_then) = (model.clone(), key.to_buf());
+        wrap(model.set_with_writer(key, draft), |inner| VersionWriter {
+            inner,
+            model: model_then,
+            key: key_then,
+            then,
+        })
+    }
+
+    fn fence<'a>(&'a self, model: &'a Model, key: Key<'a>) -> Reply<'a, Fence> {
+        let version = now(model.stat(key)).map(|found| found.map(|metadata| metadata.version()));
+        Reply::ready(version.map(Fence::new))
+    }
+}
+
+struct VersionWriter {
+    inner: Box<dyn Writer>,
+    model: Model,
+    key: KeyBuf,
+    then: Fence,
+}
+
+impl Writer for VersionWriter {
+    fn write(&mut self, chunk: Bytes) -> Reply<'_, ()> {
+        self.inner.write(chunk)
+    }
+
+    fn commit(self: Box<Self>) -> Reply<'static, Commit> {
+        let version = now(self.model.stat(self.key.as_key()));
+        let version = version.map(|found| found.map(|metadata| metadata.version()));
+        match version {
+            Err(error) => Reply::ready(Err(error)),
+            Ok(version) if self.then.downcast_ref() == Some(&version) => self.inner.commit(),
+            Ok(_) => Reply::ready(Ok(Commit::Superseded)),
+        }
+    }
+
+    fn abort(self: Box<Self>) -> Reply<'static, ()> {
+        self.inner.abort()
+    }
+}
+
+/// Forgets to take off what an overwrite replaces.
+#[derive(Debug, Default)]
+pub(crate) struct OverwriteLeaks(Arc<AtomicUsize>);
+
+impl Flaw for OverwriteLeaks {
+    fn set<'a>(
+        &'a self,
+        model: &'a Model,
+        key: Key<'a>,
+        draft: Draft,
+    ) -> Reply<'a, Box<dyn Writer>> {
+        if matches!(now(model.stat(key)), Ok(Some(_))) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        model.set_with_writer(key, draft)
+    }
+
+    fn usage(&self, model: &Model) -> Usage {
+        let mut usage = model.usage();
+        usage.live += self.0.load(Ordering::Relaxed) as u64;
+        usage
+    }
+}
+
+/// Gives the first part of a long body, and then a clean end.
+#[derive(Debug, Default)]
+pub(crate) struct CutBody;
+
+impl Flaw for CutBody {
+    fn get<'a>(&'a self, model: &'a Model, key: Key<'a>, range: ByteRange) -> Reply<'a, Lookup> {
+        hit(model.get_stream(key, range), |object| {
+            let body = Body::stream(None, object.body.take(100));
+            Object { body, ..object }
+        })
     }
 }

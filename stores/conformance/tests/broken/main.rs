@@ -6,7 +6,7 @@ mod flaws;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use larder_conformance::{Model, Volatile, clauses, run};
+use larder_conformance::{Durable, Model, Volatile, clauses, run};
 
 use self::flaw::{Broken, Flaw};
 
@@ -81,6 +81,42 @@ caught! {
     staged_bytes_that_go_with_the_writer: StagedGoes by clause_17_staged_bytes_stay;
     a_touch_that_keeps_tags: TouchKeepsTags by capability_touch;
     a_list_that_knows_folders: ListKnowsFolders by capability_list;
+}
+
+macro_rules! also_caught {
+    ($($test:ident: $flaw:ident by $clause:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                assert_eq!(failing!(flaws::$flaw; $clause), [stringify!($clause)]);
+            }
+        )*
+    };
+}
+
+// Flaws that cannot but break more than one clause.
+also_caught! {
+    a_drop_that_publishes: DropPublishes by clause_03_drop_aborts;
+    a_delete_without_its_fence: DeleteWithoutFence by clause_07_fences_hold;
+    a_fence_that_compares_versions: VersionFence by clause_07_fences_hold;
+    an_overwrite_that_leaks: OverwriteLeaks by clause_11_accounting_is_exact;
+    a_body_that_is_cut: CutBody by clause_10_lengths_and_checksums_hold;
+}
+
+/// A store that forgets what it should keep, found by the clauses that open it again.
+#[test]
+fn a_restart_that_loses_everything() {
+    for clause in ["3", "11"] {
+        let subject = Durable(
+            async |setup| Model::with(setup),
+            async |_: Model| Model::new(),
+        );
+        let lost = catch_unwind(AssertUnwindSafe(|| match clause {
+            "3" => run(clause, clauses::clause_03_drop_aborts(&subject)),
+            _ => run(clause, clauses::clause_11_accounting_is_exact(&subject)),
+        }));
+        assert!(lost.is_err(), "clause {clause}");
+    }
 }
 
 /// What a wrapper hides, its author's own test finds.
