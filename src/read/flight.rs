@@ -274,6 +274,10 @@ impl Flight {
         lock(&self.state).spool.readers() == 0
     }
 
+    pub(crate) fn is_crowded(&self) -> bool {
+        lock(&self.state).spool.is_crowded()
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }

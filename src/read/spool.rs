@@ -25,9 +25,9 @@ const CHUNK_COST: u64 = 64;
 /// What a source is expected to give at once, before it gave anything.
 pub(crate) const CHUNK_EXPECTED: u64 = 64 << 10;
 /// All laggards together read about this much at a time from the backings.
-const BEHIND_TOTAL: usize = 8 << 20;
+const BEHIND_TOTAL: usize = 4 << 20;
 const BEHIND_MIN: usize = 16 << 10;
-const BEHIND_MAX: usize = 256 << 10;
+const BEHIND_MAX: usize = 64 << 10;
 
 /// Limits of one spool, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ pub(crate) struct Spool {
     backings: Vec<Backing>,
     spilled: u64,
     spill_broken: bool,
+    /// Something did not fit behind the window.
+    crowded: bool,
     closed: bool,
     outcome: Option<Result<()>>,
     readers: Slab<Reader>,
@@ -135,6 +137,7 @@ impl Spool {
             backings: Vec::new(),
             spilled: 0,
             spill_broken: false,
+            crowded: false,
             closed: false,
             outcome: None,
             readers: Slab::new(),
@@ -303,6 +306,7 @@ impl Spool {
                 return spill;
             }
             // No room behind the window: nobody joins, the slowest sets the pace.
+            self.crowded = true;
             self.closed = true;
             self.shed(target);
             if self.held > target {
@@ -349,6 +353,11 @@ impl Spool {
     /// Whether a newcomer can still read everything.
     pub(crate) fn is_joinable(&self) -> bool {
         !self.closed
+    }
+
+    /// Whether something had to stay in the window because the spill file failed or is full.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     pub(crate) fn readers(&self) -> usize {

@@ -25,7 +25,11 @@ pub(crate) async fn stream(
         engine,
         reserved: None,
     };
-    let spill = Spill { engine, file: None };
+    let spill = Spill {
+        engine,
+        file: None,
+        refused: false,
+    };
     let behind = plan.behind;
     let mut pump = Pump {
         engine,
@@ -106,7 +110,9 @@ impl Pump<'_> {
             if self.flight.is_abandoned() && !writing {
                 return Err(abandoned(self.engine));
             }
-            match self.flight.next(writing, false) {
+            let next = self.flight.next(writing, false);
+            self.spill.note(self.flight);
+            match next {
                 (Next::Pull, _) => break,
                 (Next::Spill(from, chunks), _) => self.spill.write(self.flight, from, chunks).await,
                 (Next::Wait, progress) => self.wait_for_readers(progress).await?,
@@ -146,6 +152,8 @@ fn abandoned(engine: &Engine) -> Error {
 struct Spill<'a> {
     engine: &'a Engine,
     file: Option<(Arc<SpillFile>, Arc<dyn Staged>)>,
+    /// It was counted that it failed, or is full.
+    refused: bool,
 }
 
 impl Spill<'_> {
@@ -161,9 +169,16 @@ impl Spill<'_> {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot spill: the slowest reader sets the pace");
-                count(&self.engine.counts.spill_refused);
                 flight.spill_failed();
             }
+        }
+    }
+
+    /// Counts, once, that something had to stay in the window.
+    fn note(&mut self, flight: &Flight) {
+        if !self.refused && flight.is_crowded() {
+            self.refused = true;
+            count(&self.engine.counts.spill_refused);
         }
     }
 
