@@ -90,16 +90,18 @@ impl Behind {
             return;
         }
         let work = keys.entry(key.clone()).or_default();
-        let replaced = work
+        let replaced: Vec<_> = work
             .waiting
             .extract_if(.., |other| other.tier == tier)
-            .count();
+            .collect();
         work.waiting.push(job);
         drop(keys);
         count(&engine.counts.behind_queued);
-        if replaced > 0 {
+        if !replaced.is_empty() {
             count(&engine.counts.behind_dropped);
         }
+        // Bytes and fences are not ours: they are dropped outside of the lock.
+        drop(replaced);
         if is_new {
             let worker = Worker {
                 engine: Arc::clone(engine),

@@ -103,7 +103,8 @@ impl Engine {
     }
 }
 
-/// The errors of fetches that failed not long ago, see `error_ttl`.
+/// The errors of fetches that failed not long ago, see `error_ttl`. They are the user's: they are
+/// dropped outside of the lock.
 pub(crate) struct Failures {
     known: Mutex<HashMap<KeyBuf, (Error, Timestamp)>>,
     max: usize,
@@ -124,7 +125,9 @@ impl Failures {
         if now < *until {
             return Some(error.clone());
         }
-        known.remove(key);
+        let expired = known.remove(key);
+        drop(known);
+        drop(expired);
         None
     }
 
@@ -134,16 +137,21 @@ impl Failures {
             return;
         }
         let mut known = lock(&self.known);
+        let mut gone = Vec::new();
         if known.len() >= self.max {
-            known.retain(|_, (_, until)| now < *until);
+            gone.extend(known.extract_if(|_, (_, until)| now >= *until));
         }
+        let mut replaced = None;
         if known.len() < self.max {
-            known.insert(key.clone(), (error.clone(), now.after(ttl)));
+            replaced = known.insert(key.clone(), (error.clone(), now.after(ttl)));
         }
+        drop(known);
+        drop((gone, replaced));
     }
 
     pub(crate) fn clear(&self, key: &str) {
-        lock(&self.known).remove(key);
+        let gone = lock(&self.known).remove(key);
+        drop(gone);
     }
 
     pub(crate) fn len(&self) -> usize {
