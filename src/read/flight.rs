@@ -234,7 +234,11 @@ impl Flight {
     /// What to do next, see [`Spool::next`]; with the readers' progress so far.
     pub(crate) fn next(&self, ahead: bool, pressure: bool) -> (Next, u64) {
         let mut state = lock(&self.state);
-        (state.spool.next(ahead, pressure), state.spool.progress())
+        let next = (state.spool.next(ahead, pressure), state.spool.progress());
+        let gone = state.spool.take_gone();
+        drop(state);
+        drop(gone);
+        next
     }
 
     /// Cuts the readers that hold the flight up; says how many.
@@ -434,6 +438,8 @@ impl Flights {
             self.flying.fetch_sub(1, Ordering::Relaxed);
         }
         if self.flying.load(Ordering::Relaxed) >= self.max {
+            drop(stripe);
+            drop(retired);
             return None;
         }
         let flight = Arc::new(start(fetcher()));

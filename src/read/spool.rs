@@ -41,6 +41,8 @@ pub(crate) struct SpoolLimits {
 pub(crate) struct Spool {
     limits: SpoolLimits,
     window: VecDeque<Chunk>,
+    /// What has left the window and is to be dropped outside of the lock: bytes may be the user's.
+    gone: Vec<Bytes>,
     start: u64,
     end: u64,
     /// The cost of the window: its bytes and `CHUNK_COST` a chunk.
@@ -130,6 +132,7 @@ impl Spool {
         Self {
             limits,
             window: VecDeque::new(),
+            gone: Vec::new(),
             start: 0,
             end: 0,
             held: 0,
@@ -325,6 +328,11 @@ impl Spool {
         self.readers[id].cut
     }
 
+    /// What has left the window, to be dropped outside of the lock.
+    pub(crate) fn take_gone(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.gone)
+    }
+
     /// Cuts the readers that have bytes to read and do not. Says how many.
     pub(crate) fn cut_blocked(&mut self) -> (usize, Wakers) {
         let end = self.end;
@@ -420,7 +428,8 @@ impl Spool {
             }
             self.held -= to - from + CHUNK_COST;
             self.start = to;
-            self.window.pop_front();
+            self.gone
+                .extend(self.window.pop_front().map(|chunk| chunk.bytes));
         }
     }
 
