@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use larder_store::{BoxError, Draft, Error, Key, KeyBuf, Metadata, Result, Usage};
-use tokio::time::timeout;
 
 use crate::{
     builder::Builder,
@@ -272,9 +271,9 @@ async fn close(engine: &Engine) -> Result<()> {
         )))
     };
     for place in &engine.tiers {
-        let closed = timeout(deadline, place.attempt("closing", || place.store().close())).await;
-        let late = || Err(Error::timeout("a store did not close in time"));
-        result = result.and(closed.unwrap_or_else(|_| late()));
+        let bound = deadline.min(place.tier.timeout);
+        let closed = place.within(bound, "closing", || place.store().close());
+        result = result.and(closed.await);
     }
     result
 }

@@ -52,6 +52,7 @@ impl Suspects {
         let mut keys = lock(&self.keys);
         if keys.len() >= self.max && !keys.contains_key(key) {
             self.tiers[tier].distrusted.store(true, Ordering::Release);
+            drop(keys);
             tracing::warn!(
                 tier,
                 "too many suspect keys: the tier is not read until it is cleared"

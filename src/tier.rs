@@ -216,8 +216,14 @@ impl Place {
         let operation = AssertUnwindSafe(async { call().await }).catch_unwind();
         let result = match tokio::time::timeout(bound, operation).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(Error::new(ErrorKind::Other, format!("{what} panicked"))),
-            Err(_elapsed) => Err(Error::timeout(format!("{what} took longer than {bound:?}"))),
+            Ok(Err(_panic)) => {
+                let message = format!("{what} panicked in the tier {}", self.name);
+                Err(Error::new(ErrorKind::Other, message))
+            }
+            Err(_elapsed) => Err(Error::timeout(format!(
+                "{what} took longer than {bound:?} in the tier {}",
+                self.name
+            ))),
         };
         if let Err(error) = &result {
             self.note(what, error);
