@@ -72,8 +72,16 @@ impl Behind {
         }
     }
 
-    /// Queues a write for a tier, in place of one that waits there.
-    pub(crate) fn push(engine: &Arc<Engine>, key: &KeyBuf, tier: usize, draft: Draft, held: Held) {
+    /// Queues a write for a tier, in place of one that waits there; `false`, and counted, when the
+    /// queue has no room for another key.
+    #[must_use]
+    pub(crate) fn push(
+        engine: &Arc<Engine>,
+        key: &KeyBuf,
+        tier: usize,
+        draft: Draft,
+        held: Held,
+    ) -> bool {
         let this = &engine.behind;
         let draft = draft.len(held.len);
         let job = Job {
@@ -87,7 +95,7 @@ impl Behind {
         if is_new && keys.len() >= this.queue_max {
             drop(keys);
             count(&engine.counts.behind_dropped);
-            return;
+            return false;
         }
         let work = keys.entry(key.clone()).or_default();
         let replaced: Vec<_> = work
@@ -109,6 +117,7 @@ impl Behind {
             };
             engine.tasks.spawn(worker.run());
         }
+        true
     }
 
     /// Sees to it that nothing queued for the key lands. To be called under the key's turn.

@@ -361,8 +361,11 @@ impl Lane {
             .attempt("taking a fence", || place.store().fence(key.as_key()))
             .await?;
         let draft = Draft::from(place.capped(header)).fence(fence);
-        Behind::push(engine, key, self.tier, draft, held);
-        Ok(Settled::Held)
+        if Behind::push(engine, key, self.tier, draft, held) {
+            return Ok(Settled::Held);
+        }
+        let message = format!("too many writes wait for the tier {}", place.name);
+        Err(Error::new(ErrorKind::Full, message))
     }
 }
 
