@@ -40,10 +40,11 @@ pub(crate) async fn stream(
         spill,
     };
     let result = pump.run(fill).await;
-    pump.memory.hand_over(flight);
-    result?;
-    flight.finish();
-    Ok(())
+    if result.is_ok() {
+        flight.finish();
+    }
+    pump.memory.hand_over(flight, &mut pump.spill).await;
+    result
 }
 
 struct Pump<'a> {
@@ -209,10 +210,7 @@ impl Memory<'_> {
         if self.try_reserve(flight) {
             return;
         }
-        while let (Next::Spill(from, chunks), _) = flight.next(writing, true) {
-            spill.write(flight, from, chunks).await;
-        }
-        self.give_back(flight);
+        self.release(flight, spill, writing).await;
         if self.try_reserve(flight) {
             return;
         }
@@ -228,8 +226,15 @@ impl Memory<'_> {
         }
     }
 
+    /// Releases all of the window that can be read back.
+    async fn release(&mut self, flight: &Flight, spill: &mut Spill<'_>, writing: bool) {
+        while let (Next::Spill(from, chunks), _) = flight.next(writing, true) {
+            spill.write(flight, from, chunks).await;
+        }
+    }
+
     fn try_reserve(&mut self, flight: &Flight) -> bool {
-        self.give_back(flight);
+        self.give_back(self.needed(flight));
         let missing = self.missing(flight);
         match Arc::clone(&self.engine.memory).try_acquire_many_owned(missing) {
             Ok(permit) => {
@@ -243,8 +248,18 @@ impl Memory<'_> {
     /// What the flight needs, in KiB, never more than there is in all.
     fn needed(&self, flight: &Flight) -> usize {
         let (_, held, chunk) = flight.extent();
-        let total = (self.engine.settings.spool_memory_total >> 10).max(1);
-        usize::try_from((held + chunk).div_ceil(1 << 10).min(total)).unwrap_or(usize::MAX)
+        self.in_kib(held + chunk)
+    }
+
+    fn in_kib(&self, bytes: u64) -> usize {
+        usize::try_from(bytes.div_ceil(1 << 10))
+            .unwrap_or(usize::MAX)
+            .min(self.total())
+    }
+
+    fn total(&self) -> usize {
+        usize::try_from((self.engine.settings.spool_memory_total >> 10).max(1))
+            .unwrap_or(usize::MAX)
     }
 
     fn missing(&self, flight: &Flight) -> u32 {
@@ -255,8 +270,7 @@ impl Memory<'_> {
         u32::try_from(self.needed(flight).saturating_sub(reserved)).unwrap_or(u32::MAX)
     }
 
-    fn give_back(&mut self, flight: &Flight) {
-        let needed = self.needed(flight);
+    fn give_back(&mut self, needed: usize) {
         if let Some(reserved) = &mut self.reserved {
             let surplus = reserved.num_permits().saturating_sub(needed);
             drop(reserved.split(surplus));
@@ -270,8 +284,15 @@ impl Memory<'_> {
         }
     }
 
-    /// The window lives on with its readers, and so does its reservation.
-    fn hand_over(&mut self, flight: &Flight) {
+    /// The window lives on with its readers, and so does its reservation. Nobody knows how long
+    /// that is: where less than half of the total is free for the flights to come, the window goes
+    /// as far as it can be read back.
+    async fn hand_over(&mut self, flight: &Flight, spill: &mut Spill<'_>) {
+        if self.engine.memory.available_permits() < self.total() / 2 {
+            self.release(flight, spill, true).await;
+        }
+        let (_, held, _) = flight.extent();
+        self.give_back(self.in_kib(held));
         if let Some(reserved) = self.reserved.take() {
             flight.keep(Box::new(reserved));
         }
