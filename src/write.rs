@@ -15,6 +15,7 @@ use crate::{
     engine::{Engine, refused},
     policy::Policy,
     read::fill::{Fill, Lane, Published},
+    turns::TakeTurn,
 };
 
 /// How many keys a `clear` deletes at a time.
@@ -109,7 +110,9 @@ impl CacheWriter {
         let Self {
             engine, key, fill, ..
         } = self;
-        let task = publish(Arc::clone(&engine), key, fill);
+        // Its place among the key's turns is taken here and now: what comes later follows it.
+        let turn = engine.turns.take(&key);
+        let task = publish(Arc::clone(&engine), key, turn, fill);
         ended(engine.tasks.spawn(task).await)
     }
 
@@ -131,8 +134,8 @@ fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
     })
 }
 
-async fn publish(engine: Arc<Engine>, key: KeyBuf, fill: Fill) -> Result<Written> {
-    let turn = engine.turns.take(&key).await;
+async fn publish(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn, fill: Fill) -> Result<Written> {
+    let turn = turn.await;
     engine.flights.retire(&key);
     engine.behind.forget(&key);
     let Published { tiers, first_error } = fill.commit(&engine, &key).await;
@@ -147,12 +150,13 @@ async fn publish(engine: Arc<Engine>, key: KeyBuf, fill: Fill) -> Result<Written
 
 /// Deletes in every tier; gives the first failure.
 pub(crate) async fn delete(engine: &Arc<Engine>, key: KeyBuf) -> Result<()> {
-    let task = delete_in_turn(Arc::clone(engine), key);
+    let turn = engine.turns.take(&key);
+    let task = delete_in_turn(Arc::clone(engine), key, turn);
     ended(engine.tasks.spawn(task).await)
 }
 
-async fn delete_in_turn(engine: Arc<Engine>, key: KeyBuf) -> Result<()> {
-    let turn = engine.turns.take(&key).await;
+async fn delete_in_turn(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn) -> Result<()> {
+    let turn = turn.await;
     engine.flights.retire(&key);
     engine.behind.forget(&key);
     let mut first_error = None;
@@ -203,7 +207,8 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
     // What is in its commit phase now was begun before, and may not be in any list yet.
     let mut result = Ok(());
     for key in engine.turns.keys() {
-        result = result.and(delete_in_turn(Arc::clone(&engine), key).await);
+        let turn = engine.turns.take(&key);
+        result = result.and(delete_in_turn(Arc::clone(&engine), key, turn).await);
     }
     for &tier in &engine.order {
         let cleared = clear_tier(&engine, tier).await;
@@ -220,7 +225,11 @@ async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
     let Some(list) = place.store().as_list() else {
         return Ok(());
     };
-    let delete = |key: Result<KeyBuf>| async { delete_in_turn(Arc::clone(engine), key?).await };
+    let delete = |key: Result<KeyBuf>| async {
+        let key = key?;
+        let turn = engine.turns.take(&key);
+        delete_in_turn(Arc::clone(engine), key, turn).await
+    };
     let mut deletes = list
         .list("")
         .map(delete)
@@ -256,7 +265,8 @@ pub(crate) async fn insert(
             let CacheWriter {
                 engine, key, fill, ..
             } = writer;
-            publish(engine, key, fill).await
+            let turn = engine.turns.take(&key);
+            publish(engine, key, turn, fill).await
         }
     };
     ended(engine.tasks.spawn(task).await)
