@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use larder_store::{Error, Reply, Result, Staged};
+use tokio::task::coop::poll_proceed;
 
 use super::{flight::Member, spool::Read};
 
@@ -54,6 +55,8 @@ impl Stream for FlightBody {
             match self.member.poll_read(cx) {
                 Read::Chunk(bytes) => return Poll::Ready(Some(Ok(bytes))),
                 Read::Behind(backing, offset, max) => {
+                    // What is at hand each time would otherwise never give way to other tasks.
+                    ready!(poll_proceed(cx)).made_progress();
                     let reply = Arc::clone(&backing).read(offset, max);
                     self.behind = Some((backing, reply));
                 }

@@ -32,22 +32,38 @@ impl SpillFile {
 }
 
 impl Staged for SpillFile {
+    /// What stands in the page cache is read inline: a hop to another thread costs more than the
+    /// read. Each read takes from tokio's budget, so that a reader far behind does not hold its
+    /// worker.
     fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
-        Reply::later(async move {
-            let read = spawn_blocking(move || {
-                let mut buffer = BytesMut::zeroed(max);
-                let len = read_at(&self.0, &mut buffer, offset)?;
-                buffer.truncate(len);
-                Ok(buffer.freeze())
-            });
-            let bytes = flatten(read.await)?;
-            if bytes.is_empty() {
-                Err(Error::corrupt("the spill file is short"))
-            } else {
-                Ok(bytes)
-            }
-        })
+        match read_cached(&self.0, offset, max) {
+            Some(bytes) => Reply::ready(Ok(bytes)),
+            None => Reply::later(async move {
+                let read = spawn_blocking(move || {
+                    let mut buffer = BytesMut::zeroed(max);
+                    let len = read_at(&self.0, &mut buffer, offset)?;
+                    buffer.truncate(len);
+                    Ok(buffer.freeze())
+                });
+                flatten(read.await)
+            }),
+        }
     }
+}
+
+/// Bytes that can be read without waiting for the disk.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, offset: u64, max: usize) -> Option<Bytes> {
+    let mut buffer = BytesMut::zeroed(max);
+    let slice = &mut [io::IoSliceMut::new(&mut buffer)];
+    let len = rustix::io::preadv2(file, slice, offset, rustix::io::ReadWriteFlags::NOWAIT).ok()?;
+    buffer.truncate(len);
+    (len > 0).then(|| buffer.freeze())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: u64, _: usize) -> Option<Bytes> {
+    None
 }
 
 fn flatten<T>(result: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T> {

@@ -1,0 +1,93 @@
+//! Memory while one large object streams to many readers. Long: run it by name, in release.
+//!
+//! `cargo test --release --test large -- --ignored --nocapture`
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use larder::{Cache, Error, Fetched, Memory};
+
+const LEN: u64 = 4 << 30;
+const CHUNK: u64 = 128 << 10;
+const READERS: u64 = 50;
+const GROWTH_MAX_MIB: u64 = 48;
+
+/// Peak resident memory of this process in MiB, as Linux tells it.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let words = line.expect("a peak").split_whitespace();
+    let kib: u64 = words
+        .filter_map(|word| word.parse().ok())
+        .next()
+        .expect("a number");
+    kib >> 10
+}
+
+/// Every chunk begins with its number.
+fn source() -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    stream::iter((0..LEN / CHUNK).map(|number| {
+        let mut chunk = vec![0; usize::try_from(CHUNK).expect("small")];
+        chunk[..8].copy_from_slice(&number.to_le_bytes());
+        Ok(Bytes::from(chunk))
+    }))
+}
+
+/// Reads to the end at a pace of its own, and checks that every chunk stands in its place.
+async fn read(cache: Cache, reader: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(reader * 20)).await;
+    let fetch = async |_| Ok::<_, Error>(Fetched::stream(Some(LEN), source()));
+    let response = cache.get_or_fetch("film", fetch).await.expect("an answer");
+    let mut body = response.into_body().expect("a body");
+    let (mut at, mut number) = (0_u64, Vec::new());
+    while let Some(bytes) = body.chunk().await.expect("a chunk") {
+        for &byte in bytes
+            .iter()
+            .take(if at.is_multiple_of(CHUNK) { 8 } else { 0 })
+        {
+            number.push(byte);
+        }
+        if at.is_multiple_of(CHUNK) && number.len() == 8 {
+            let told = u64::from_le_bytes(number[..].try_into().expect("eight"));
+            assert_eq!(told, at / CHUNK, "bytes of another place");
+        }
+        number.clear();
+        at += bytes.len() as u64;
+        // Ten speeds; the slowest rests often.
+        if at.is_multiple_of(CHUNK * 8) && reader % 10 > 0 {
+            tokio::time::sleep(Duration::from_micros(200 * (reader % 10))).await;
+        }
+    }
+    at
+}
+
+#[test]
+#[ignore = "streams 200 GiB; takes minutes"]
+fn s26_4_gib_to_50_readers_at_different_speeds_within_48_mib() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        // No tier admits it: the spill file stands behind the window.
+        let cache = Cache::builder()
+            .tier(Memory::new(8 << 20))
+            .spool_disk_max(LEN)
+            .build()
+            .expect("a cache");
+        let before = peak_mib();
+        let readers: Vec<_> = (0..READERS)
+            .map(|reader| tokio::spawn(read(cache.clone(), reader)))
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.expect("no panic"), LEN);
+        }
+        let growth = peak_mib() - before;
+        let counters = cache.counters();
+        println!("resident memory grew by {growth} MiB; {counters:?}");
+        assert_eq!(counters.fetches, 1);
+        assert!(growth <= GROWTH_MAX_MIB, "{growth} MiB");
+    });
+}
