@@ -3,6 +3,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use larder_store::{
     ByteRange, Commit, Draft, Error, Fence, Key, Lookup, Metadata, Object, Store, Writer,
 };
@@ -166,11 +167,23 @@ pub(crate) async fn within<T: Send + 'static>(
     what: &str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> T {
-    let task = tokio::spawn(future);
-    let joined = tokio::time::timeout(time, task).await;
-    joined
-        .unwrap_or_else(|_| panic!("{what} is not done after {time:?}"))
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    let joined = bounded(time, what, tokio::spawn(future)).await;
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Waits so long, in short turns: on a machine that starves this process the turns take longer as
+/// well, while what waits for a stranger waits for ever.
+pub(crate) async fn bounded<T>(time: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    const TURN: Duration = Duration::from_millis(5);
+    let turns = async {
+        for _ in 0..time.as_millis() / TURN.as_millis() {
+            tokio::time::sleep(TURN).await;
+        }
+    };
+    match select(pin!(future), pin!(turns)).await {
+        Either::Left((output, _)) => output,
+        Either::Right(_) => panic!("{what} is not done after {time:?}: it waits for others"),
+    }
 }
 
 /// Waits for what may take a moment, because a drop does not wait for it.

@@ -1,8 +1,11 @@
 //! Clauses 1 to 4: what a reader sees of a write, and when.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use larder_store::{ByteRange, Draft, Lookup, Store, Timestamp, Writer};
@@ -10,7 +13,7 @@ use larder_store::{ByteRange, Draft, Lookup, Store, Timestamp, Writer};
 use crate::{
     Setup, Subject,
     probe::{
-        PROMPT, delete, draft, eventually, fence, finds, flood, found, hit, id_of, key, look, open,
+        delete, draft, eventually, fence, finds, flood, found, hit, id_of, key, look, open,
         pattern, put, read_whole, set, stat, within, write,
     },
 };
@@ -149,7 +152,7 @@ pub async fn clause_03_drop_aborts(subject: &impl Subject) {
 async fn drop_elsewhere(writer: Box<dyn Writer>) {
     let thread = std::thread::spawn(|| drop(writer));
     let joined = tokio::task::spawn_blocking(|| thread.join());
-    let joined = within(PROMPT, "a drop", joined).await;
+    let joined = within(Duration::from_secs(5), "a drop", joined).await;
     let joined = joined.expect("the thread can be waited for");
     joined.expect("a drop outside of the runtime does not panic");
 }

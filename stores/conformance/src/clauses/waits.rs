@@ -8,8 +8,8 @@ use larder_store::Store;
 use crate::{
     Setup, Subject,
     probe::{
-        PROMPT, delete, draft, fence, finds, found, hit, key, open, pattern, read_whole, set,
-        set_fenced, within, write,
+        PROMPT, bounded, delete, draft, fence, finds, found, hit, key, open, pattern, read_whole,
+        set, set_fenced, within, write,
     },
 };
 
@@ -25,15 +25,19 @@ pub async fn clause_06_nobody_waits_on_a_stranger(subject: &impl Subject) {
     for id in 0..KEYS {
         let name = format!("busy/{id}");
         set(&*store, &name, id, LEN).await;
-        let (unread, begun) =
-            timely("reading", both(hit(&*store, &name), hit(&*store, &name))).await;
+        let (unread, begun) = bounded(
+            PROMPT,
+            "reading",
+            both(hit(&*store, &name), hit(&*store, &name)),
+        )
+        .await;
         let mut begun = begun.body;
         begun.chunk().await.expect("a chunk can be read");
         let writers = both(
             open(&*store, &name, draft(id)),
             open(&*store, &name, draft(id + 1000)),
         );
-        let (untouched, mut writer) = timely("opening writers", writers).await;
+        let (untouched, mut writer) = bounded(PROMPT, "opening writers", writers).await;
         write(&mut *writer, &pattern(id + 1000, LEN)).await;
         let staged = writer.staged();
         let fence = fence(&*store, &name).await;
@@ -66,11 +70,6 @@ pub async fn clause_06_nobody_waits_on_a_stranger(subject: &impl Subject) {
 
 async fn both<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> (T, T) {
     (first.await, second.await)
-}
-
-async fn timely<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(PROMPT, future).await;
-    done.unwrap_or_else(|_| panic!("{what} waits for what others have open"))
 }
 
 async fn every_operation<S: Store>(store: &Arc<S>, name: &str) {
