@@ -1,0 +1,219 @@
+//! The five passes: each shows one thing that the cache does.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use larder::BoxError;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    catalog::Catalog,
+    origin::Origin,
+    pantry::{self, Pantry},
+    report::Progress,
+    tally::{Outcome, Tally},
+};
+
+#[derive(Clone, Copy)]
+pub(crate) enum Pass {
+    /// Every file once: all come from the origin.
+    Cold,
+    /// Every file again, several times: all come from memory.
+    Warm,
+    /// One object larger than memory, by readers that join while it streams.
+    Large,
+    /// A thousand tasks at once for one object that nobody has: one fetch.
+    Stampede,
+    /// Every file after its time: the origin says that it is unchanged.
+    Stale,
+}
+
+pub(crate) const ALL: &[Pass] = &[
+    Pass::Cold,
+    Pass::Warm,
+    Pass::Large,
+    Pass::Stampede,
+    Pass::Stale,
+];
+
+const TASKS: usize = 16;
+const WARM_ROUNDS: usize = 5;
+const LARGE_READERS: u64 = 8;
+const STAMPEDE: usize = 1000;
+/// More files than this may not fit in memory, whatever their size.
+const FILES_MAX: usize = 16_384;
+
+/// What the passes share.
+pub(crate) struct Run<'a> {
+    catalog: Arc<Catalog>,
+    origin: &'a Origin,
+    pantry: Pantry,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        catalog: Catalog,
+        origin: &'a Origin,
+        pantry: Pantry,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            catalog: Arc::new(catalog),
+            origin,
+            pantry,
+            progress,
+        }
+    }
+
+    pub(crate) async fn pass(&self, pass: Pass) -> Result<Outcome, BoxError> {
+        let before = self.origin.asked();
+        let start = Instant::now();
+        let (name, result) = match pass {
+            Pass::Cold => ("cold", self.files("cold", 1).await),
+            Pass::Warm => ("warm", self.files("warm", WARM_ROUNDS).await),
+            Pass::Large => ("large", self.large().await),
+            Pass::Stampede => ("stampede", self.stampede().await),
+            Pass::Stale => {
+                self.pantry.expire();
+                ("stale", self.files("stale", 1).await)
+            }
+        };
+        self.progress.clear();
+        let tally = result.map_err(|error| failed(name, error))?;
+        let outcome = tally.finish(name, start.elapsed(), [before, self.origin.asked()]);
+        check(pass, &outcome, self.fits())?;
+        Ok(outcome)
+    }
+
+    /// Whether all files surely stay in memory together.
+    fn fits(&self) -> bool {
+        let files = self.catalog.files.iter();
+        files.map(|item| item.digest.len).sum::<u64>() <= pantry::MEMORY / 4
+            && self.catalog.files.len() <= FILES_MAX
+    }
+
+    /// Reads every file so many times, by a few tasks that take turns.
+    async fn files(&self, pass: &'static str, rounds: usize) -> Result<Tally, BoxError> {
+        let reads = self.catalog.files.len() * rounds;
+        self.progress.reads(pass, reads as u64);
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let (catalog, next) = (Arc::clone(&self.catalog), Arc::clone(&next));
+            let (pantry, progress) = (self.pantry.clone(), self.progress.clone());
+            tasks.spawn(async move {
+                let mut tally = Tally::default();
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= reads {
+                        return Ok(tally);
+                    }
+                    let item = &catalog.files[index % catalog.files.len()];
+                    tally.add(pantry.read(item, |_| {}).await?);
+                    progress.add(1);
+                }
+            });
+        }
+        collect(tasks).await
+    }
+
+    /// Reads the large object; each reader joins when the first has come some way further.
+    async fn large(&self) -> Result<Tally, BoxError> {
+        let len = self.catalog.large.digest.len;
+        self.progress.bytes("large", len * LARGE_READERS);
+        let lead = watch::Sender::new(0);
+        let mut tasks = JoinSet::new();
+        for reader in 1..LARGE_READERS {
+            let (catalog, mut lead) = (Arc::clone(&self.catalog), lead.subscribe());
+            let (pantry, progress) = (self.pantry.clone(), self.progress.clone());
+            tasks.spawn(async move {
+                let turn = len / (2 * LARGE_READERS) * reader;
+                // Where the first reader fails, it says so itself.
+                let _ = lead.wait_for(|at| *at >= turn).await;
+                let read = pantry.read(&catalog.large, |bytes| progress.add(bytes));
+                let mut tally = Tally::default();
+                tally.add(read.await?);
+                Ok(tally)
+            });
+        }
+        let (catalog, progress) = (Arc::clone(&self.catalog), self.progress.clone());
+        let pantry = self.pantry.clone();
+        tasks.spawn(async move {
+            let read = pantry.read(&catalog.large, |bytes| {
+                lead.send_modify(|at| *at += bytes);
+                progress.add(bytes);
+            });
+            let mut tally = Tally::default();
+            tally.add(read.await?);
+            Ok(tally)
+        });
+        collect(tasks).await
+    }
+
+    /// Asks for one object from a thousand tasks that all start at one signal.
+    async fn stampede(&self) -> Result<Tally, BoxError> {
+        self.progress.reads("stampede", STAMPEDE as u64);
+        let start = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        for _ in 0..STAMPEDE {
+            let (catalog, mut start) = (Arc::clone(&self.catalog), start.subscribe());
+            let (pantry, progress) = (self.pantry.clone(), self.progress.clone());
+            tasks.spawn(async move {
+                let _ = start.wait_for(|started| *started).await;
+                let mut tally = Tally::default();
+                tally.add(pantry.read(&catalog.popular, |_| {}).await?);
+                progress.add(1);
+                Ok(tally)
+            });
+        }
+        start.send_replace(true);
+        collect(tasks).await
+    }
+}
+
+/// What must hold for a pass, beyond that every body was right. What a folder that is too large
+/// for memory costs depends on what is evicted.
+fn check(pass: Pass, outcome: &Outcome, fits: bool) -> Result<(), BoxError> {
+    let Outcome {
+        reads,
+        origin_fetches: fetches,
+        not_modified,
+        ..
+    } = *outcome;
+    let wrong = match pass {
+        Pass::Stampede if fetches != 1 => {
+            format!("{fetches} fetches reached the origin instead of one")
+        }
+        Pass::Cold if fetches != reads => {
+            format!("{fetches} fetches reached the origin instead of {reads}")
+        }
+        Pass::Warm if fits && fetches != 0 => {
+            format!("{fetches} fetches reached the origin instead of none")
+        }
+        Pass::Stale if fits && not_modified != reads => {
+            format!("{not_modified} of {reads} files were found unchanged")
+        }
+        _ => return Ok(()),
+    };
+    Err(failed(outcome.pass, wrong.into()))
+}
+
+fn failed(pass: &str, error: BoxError) -> BoxError {
+    Box::new(larder::Error::with_source(
+        larder::ErrorKind::Other,
+        format!("the pass `{pass}` failed"),
+        error,
+    ))
+}
+
+/// Waits for all tasks; the first failure ends the others.
+async fn collect(mut tasks: JoinSet<Result<Tally, BoxError>>) -> Result<Tally, BoxError> {
+    let mut all = Tally::default();
+    while let Some(ended) = tasks.join_next().await {
+        all.merge(ended??);
+    }
+    Ok(all)
+}
