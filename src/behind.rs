@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::{
     counters::count,
     engine::Engine,
+    read::fill::remove,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -114,6 +115,7 @@ impl Behind {
             let worker = Worker {
                 engine: Arc::clone(engine),
                 key: key.clone(),
+                ended: false,
             };
             engine.tasks.spawn(worker.run());
         }
@@ -148,10 +150,12 @@ impl Behind {
 struct Worker {
     engine: Arc<Engine>,
     key: KeyBuf,
+    /// It gave the key's place back: what is there now is another worker's.
+    ended: bool,
 }
 
 impl Worker {
-    async fn run(self) {
+    async fn run(mut self) {
         let cut = self.engine.tasks.cut.clone();
         let jobs = async {
             while let Some(job) = self.next() {
@@ -173,13 +177,16 @@ impl Worker {
     }
 
     /// The next job; none ends the key's work, in the same step.
-    fn next(&self) -> Option<Job> {
+    fn next(&mut self) -> Option<Job> {
         let mut keys = lock(&self.engine.behind.keys);
         let work = keys.get_mut(&self.key)?;
         let job = work.waiting.pop();
         match &job {
             Some(job) => work.running = Some(Arc::clone(&job.forgotten)),
-            None => drop(keys.remove(&self.key)),
+            None => {
+                keys.remove(&self.key);
+                self.ended = true;
+            }
         }
         job
     }
@@ -204,11 +211,7 @@ impl Worker {
                 Ok(commit) if commit.is_done() => count(&place.counts.fills),
                 Ok(_) => count(&place.counts.superseded),
                 Err(error) => {
-                    let delete = || place.store().delete(key, None);
-                    if place.attempt("deleting", delete).await.is_err() {
-                        engine.suspects.add(job.tier, &self.key);
-                        count(&engine.counts.suspects);
-                    }
+                    remove(engine, place, &self.key, None).await?;
                     return Err(error);
                 }
             }
@@ -221,8 +224,10 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // Cut, or unwinding: what waits is not written.
-        let left = lock(&self.engine.behind.keys).remove(&self.key);
-        drop(left);
+        if !self.ended {
+            let left = lock(&self.engine.behind.keys).remove(&self.key);
+            drop(left);
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 //! Invariants:
 //! 1. Nothing is published before [`Fill::commit`], which is called under the key's turn.
 //! 2. After it no tier holds an older copy than what was published, or the key is suspect there.
-//! 3. A lane that finds itself superseded ends the fill: what is above is aborted, what was
-//!    published is taken back.
+//! 3. A lane that finds itself superseded ends the fill: what is above is aborted, and older copies
+//!    there go; what was published or queued is taken back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     behind::{Behind, Held},
     counters::count,
     engine::Engine,
-    sync::Ordering,
+    sync::AtomicU64,
     tier::Place,
 };
 
@@ -202,39 +202,55 @@ impl Fill {
     /// Publishes. To be called under the key's turn.
     pub(crate) async fn commit(self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
         let mut done = Published::default();
-        let mut published = Vec::new();
-        for mut lane in self.lanes {
+        let (mut published, mut queued) = (Vec::new(), false);
+        let mut lanes = self.lanes.into_iter();
+        while let Some(mut lane) = lanes.next() {
             let place = &engine.tiers[lane.tier];
             match lane
                 .settle(engine, place, key, &self.header, self.len, self.written)
                 .await
             {
-                Ok(Settled::Published(version)) => {
+                Ok(Settled::Published(version, counter)) => {
                     engine.suspects.clear(lane.tier, key);
                     done.tiers += 1;
-                    published.push((lane.tier, version));
+                    published.push((lane.tier, version, counter));
                 }
-                Ok(Settled::Held) => done.tiers += 1,
-                Ok(Settled::Removed) => engine.suspects.clear(lane.tier, key),
+                Ok(Settled::Held) => {
+                    done.tiers += 1;
+                    queued = true;
+                }
+                Ok(Settled::Removed | Settled::Left) => {}
                 Ok(Settled::Superseded) => {
                     count(&place.counts.superseded);
+                    if queued {
+                        engine.behind.forget(key);
+                    }
                     take_back(engine, key, published).await;
-                    return done;
+                    for lane in lanes {
+                        lane.give_way(engine, key).await;
+                    }
+                    return Published::default();
                 }
                 Err(error) => {
                     done.first_error.get_or_insert(error);
                 }
             }
         }
+        for (_, _, counter) in published {
+            count(counter);
+        }
         done
     }
 }
 
 /// How a lane ended.
-enum Settled {
-    Published(Option<Version>),
+pub(crate) enum Settled<'a> {
+    /// With what counts it, once it is to stay.
+    Published(Option<Version>, &'a AtomicU64),
     Held,
     Removed,
+    /// Nothing was done, and nothing was to be.
+    Left,
     Superseded,
 }
 
@@ -290,15 +306,15 @@ impl Lane {
 
     /// Does what the lane is for. An error means that the tier has neither the object nor, unless
     /// the key is suspect there, an older one.
-    async fn settle(
+    async fn settle<'a>(
         &mut self,
         engine: &Arc<Engine>,
-        place: &Place,
+        place: &'a Place,
         key: &KeyBuf,
         header: &Header,
         len: Option<u64>,
         written: u64,
-    ) -> Result<Settled> {
+    ) -> Result<Settled<'a>> {
         let draft = self.draft(place, header, Some(len.unwrap_or(written)));
         let (result, counter) = match std::mem::replace(&mut self.step, Step::Failed) {
             Step::Writing { writer, .. } => (
@@ -325,14 +341,12 @@ impl Lane {
                 let message = format!("the tier {} did not take the object", place.name);
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
-            Step::Open | Step::Failed => return Ok(Settled::Removed),
+            Step::Open | Step::Failed => return Ok(self.verify(place, key).await),
         };
         match result {
             Ok(Commit::Done(metadata)) => {
-                count(counter);
-                Ok(Settled::Published(
-                    metadata.map(|metadata| metadata.version()),
-                ))
+                let version = metadata.map(|metadata| metadata.version());
+                Ok(Settled::Published(version, counter))
             }
             Ok(Commit::Superseded) => Ok(Settled::Superseded),
             Err(error) => {
@@ -340,6 +354,29 @@ impl Lane {
                 remove(engine, place, key, None).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// What a shared tier did not take, other processes may have replaced or deleted there: the
+    /// private tiers are not to get it then. Where there was nothing, a delete under the fence
+    /// tells.
+    async fn verify(&mut self, place: &Place, key: &KeyBuf) -> Settled<'static> {
+        let Some(fence) = self.fence.take().filter(|_| place.tier.shared) else {
+            return Settled::Left;
+        };
+        let delete = || place.store().delete(key.as_key(), Some(fence));
+        match place.attempt("deleting", delete).await {
+            Ok(Commit::Superseded) => Settled::Superseded,
+            Ok(Commit::Done(_)) | Err(_) => Settled::Left,
+        }
+    }
+
+    /// Something newer is in another tier: nothing is added here, and an older copy goes.
+    async fn give_way(mut self, engine: &Engine, key: &KeyBuf) {
+        // What fails is counted, and the key suspect.
+        if self.older {
+            let place = &engine.tiers[self.tier];
+            let _ = remove(engine, place, key, self.fence.take()).await;
         }
     }
 
@@ -351,12 +388,11 @@ impl Lane {
         key: &KeyBuf,
         header: &Header,
         held: Held,
-    ) -> Result<Settled> {
+    ) -> Result<Settled<'static>> {
         let removed = remove(engine, place, key, self.fence.take()).await?;
         if matches!(removed, Settled::Superseded) {
             return Ok(removed);
         }
-        engine.suspects.clear(self.tier, key);
         let fence = place
             .attempt("taking a fence", || place.store().fence(key.as_key()))
             .await?;
@@ -379,17 +415,20 @@ async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) 
 }
 
 /// Removes the copy in a tier; one that cannot be removed is suspect.
-async fn remove(
+pub(crate) async fn remove(
     engine: &Engine,
     place: &Place,
     key: &KeyBuf,
     fence: Option<Fence>,
-) -> Result<Settled> {
+) -> Result<Settled<'static>> {
     match place
         .attempt("deleting", || place.store().delete(key.as_key(), fence))
         .await
     {
-        Ok(Commit::Done(_)) => Ok(Settled::Removed),
+        Ok(Commit::Done(_)) => {
+            engine.suspects.clear(place.index, key);
+            Ok(Settled::Removed)
+        }
         Ok(Commit::Superseded) => Ok(Settled::Superseded),
         Err(error) => {
             engine.suspects.add(place.index, key);
@@ -400,8 +439,12 @@ async fn remove(
 }
 
 /// Removes what a superseded fill has published, where it is still that.
-async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<(usize, Option<Version>)>) {
-    for (tier, version) in published {
+async fn take_back(
+    engine: &Engine,
+    key: &KeyBuf,
+    published: Vec<(usize, Option<Version>, &AtomicU64)>,
+) {
+    for (tier, version, _) in published {
         let place = &engine.tiers[tier];
         let store = place.store();
         let result = async {
@@ -421,6 +464,5 @@ async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<(usize, Option<
             engine.suspects.add(tier, key);
             count(&engine.counts.suspects);
         }
-        place.counts.fills.fetch_sub(1, Ordering::Relaxed);
     }
 }
