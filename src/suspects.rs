@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use larder_store::KeyBuf;
 
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 pub(crate) struct Suspects {
     /// For each key the tiers in which it is suspect, a bit each.
@@ -20,7 +20,15 @@ pub(crate) struct Suspects {
 #[derive(Default)]
 struct Trust {
     suspects: AtomicUsize,
-    distrusted: AtomicBool,
+    /// How many did not fit, since ever, and up to which of them the tier was cleared since.
+    overflows: AtomicU64,
+    cleared: AtomicU64,
+}
+
+impl Trust {
+    fn is_distrusted(&self) -> bool {
+        self.overflows.load(Ordering::Acquire) != self.cleared.load(Ordering::Acquire)
+    }
 }
 
 impl Suspects {
@@ -37,21 +45,21 @@ impl Suspects {
     pub(crate) fn trusts(&self, tier: usize, key: &str) -> bool {
         let trust = &self.tiers[tier];
         if trust.suspects.load(Ordering::Acquire) == 0 {
-            return !trust.distrusted.load(Ordering::Acquire);
+            return !trust.is_distrusted();
         }
         let is_suspect = || {
             lock(&self.keys)
                 .get(key)
                 .is_some_and(|bits| bits & (1 << tier) != 0)
         };
-        !trust.distrusted.load(Ordering::Acquire) && !is_suspect()
+        !trust.is_distrusted() && !is_suspect()
     }
 
     /// Records that a delete failed.
     pub(crate) fn add(&self, tier: usize, key: &KeyBuf) {
         let mut keys = lock(&self.keys);
         if keys.len() >= self.max && !keys.contains_key(key) {
-            self.tiers[tier].distrusted.store(true, Ordering::Release);
+            self.tiers[tier].overflows.fetch_add(1, Ordering::Release);
             drop(keys);
             tracing::warn!(
                 tier,
@@ -85,9 +93,21 @@ impl Suspects {
         }
     }
 
-    /// Records that the tier was emptied.
-    pub(crate) fn trust_again(&self, tier: usize) {
-        self.tiers[tier].distrusted.store(false, Ordering::Release);
+    /// To be asked before the tier is emptied, for [`trust_again`](Self::trust_again).
+    pub(crate) fn overflows(&self, tier: usize) -> u64 {
+        self.tiers[tier].overflows.load(Ordering::Acquire)
+    }
+
+    /// Records that the tier was emptied. What did not fit meanwhile still counts.
+    pub(crate) fn trust_again(&self, tier: usize, overflows: u64) {
+        self.tiers[tier]
+            .cleared
+            .fetch_max(overflows, Ordering::AcqRel);
+    }
+
+    /// The keys that are suspect in some tier.
+    pub(crate) fn keys(&self) -> Vec<KeyBuf> {
+        lock(&self.keys).keys().cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,7 +132,19 @@ mod tests {
             suspects.clear(1, key);
         }
         assert!(!suspects.trusts(1, "z"));
-        suspects.trust_again(1);
+        let before = suspects.overflows(1);
+        suspects.trust_again(1, before);
         assert!(suspects.trusts(1, "a") && suspects.len() == 0);
+    }
+
+    #[test]
+    fn a_suspect_that_did_not_fit_while_the_tier_was_cleared_still_counts() {
+        let suspects = Suspects::new(1, 0);
+        let key = KeyBuf::new("a").unwrap();
+        suspects.add(0, &key);
+        let before = suspects.overflows(0);
+        suspects.add(0, &key);
+        suspects.trust_again(0, before);
+        assert!(!suspects.trusts(0, "z"));
     }
 }

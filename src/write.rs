@@ -8,13 +8,12 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_store::{Commit, Draft, Error, ErrorKind, Header, KeyBuf, Result};
+use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
 
 use crate::{
-    counters::count,
     engine::{Engine, refused},
     policy::Policy,
-    read::fill::{Fill, Lane, Published},
+    read::fill::{Fill, Lane, Published, remove},
     turns::TakeTurn,
 };
 
@@ -162,16 +161,8 @@ async fn delete_in_turn(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn) -> Res
     let mut first_error = None;
     for &tier in &engine.order {
         let place = &engine.tiers[tier];
-        match place
-            .attempt("deleting", || place.store().delete(key.as_key(), None))
-            .await
-        {
-            Ok(Commit::Done(_) | Commit::Superseded) => engine.suspects.clear(tier, &key),
-            Err(error) => {
-                engine.suspects.add(tier, &key);
-                count(&engine.counts.suspects);
-                first_error.get_or_insert(error);
-            }
+        if let Err(error) = remove(&engine, place, &key, None).await {
+            first_error.get_or_insert(error);
         }
     }
     engine.failures.clear(&key);
@@ -204,16 +195,23 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
     for key in engine.behind.keys() {
         engine.behind.forget(&key);
     }
-    // What is in its commit phase now was begun before, and may not be in any list yet.
+    // What is in its commit phase now was begun before, and may not be in any list yet. What is
+    // suspect may be gone from its tier, and then is in no list either.
     let mut result = Ok(());
-    for key in engine.turns.keys() {
+    let unlisted = engine
+        .turns
+        .keys()
+        .into_iter()
+        .chain(engine.suspects.keys());
+    for key in unlisted {
         let turn = engine.turns.take(&key);
         result = result.and(delete_in_turn(Arc::clone(&engine), key, turn).await);
     }
     for &tier in &engine.order {
+        let overflows = engine.suspects.overflows(tier);
         let cleared = clear_tier(&engine, tier).await;
         if cleared.is_ok() {
-            engine.suspects.trust_again(tier);
+            engine.suspects.trust_again(tier, overflows);
         }
         result = result.and(cleared);
     }
