@@ -9,6 +9,7 @@ use crate::{
     behind::Behind,
     clock::Clock,
     counters::Counts,
+    freshness::SKEW_MAX,
     policy::Policy,
     read::{flight::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
@@ -106,8 +107,21 @@ impl Engine {
 /// The errors of fetches that failed not long ago, see `error_ttl`. They are the user's: they are
 /// dropped outside of the lock.
 pub(crate) struct Failures {
-    known: Mutex<HashMap<KeyBuf, (Error, Timestamp)>>,
+    known: Mutex<HashMap<KeyBuf, Failure>>,
     max: usize,
+}
+
+struct Failure {
+    error: Error,
+    at: Timestamp,
+    until: Timestamp,
+}
+
+impl Failure {
+    /// Whether it is to be given again. After a step back of the clock its age is not known.
+    fn holds(&self, now: Timestamp) -> bool {
+        now < self.until && self.at.since(now) <= SKEW_MAX
+    }
 }
 
 impl Failures {
@@ -121,9 +135,9 @@ impl Failures {
     /// The error of the key's last fetch, if it is to be given again.
     pub(crate) fn get(&self, key: &str, now: Timestamp) -> Option<Error> {
         let mut known = lock(&self.known);
-        let (error, until) = known.get(key)?;
-        if now < *until {
-            return Some(error.clone());
+        let failure = known.get(key)?;
+        if failure.holds(now) {
+            return Some(failure.error.clone());
         }
         let expired = known.remove(key);
         drop(known);
@@ -139,11 +153,16 @@ impl Failures {
         let mut known = lock(&self.known);
         let mut gone = Vec::new();
         if known.len() >= self.max {
-            gone.extend(known.extract_if(|_, (_, until)| now >= *until));
+            gone.extend(known.extract_if(|_, failure| !failure.holds(now)));
         }
         let mut replaced = None;
         if known.len() < self.max {
-            replaced = known.insert(key.clone(), (error.clone(), now.after(ttl)));
+            let failure = Failure {
+                error: error.clone(),
+                at: now,
+                until: now.after(ttl),
+            };
+            replaced = known.insert(key.clone(), failure);
         }
         drop(known);
         drop((gone, replaced));

@@ -8,7 +8,7 @@ use larder_store::{Header, Timestamp};
 /// How far a stamp may lie ahead of this process's clock and still count as "now": clocks of the
 /// processes that share a tier differ by a little. Beyond it the clock stepped back, and the
 /// object's true age is unknown.
-const SKEW_MAX: Duration = Duration::from_secs(5);
+pub(crate) const SKEW_MAX: Duration = Duration::from_secs(5);
 
 /// What may be done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
