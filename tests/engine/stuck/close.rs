@@ -6,8 +6,7 @@ use larder::{Cache, Draft, Result, StoreExt, Tier, Written};
 use larder_conformance::{Fault, Faulty, Model, Op};
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{faulty, impatient};
-use crate::support::{Origin, SECOND};
+use crate::support::{Origin, SECOND, faulty, impatient};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 

@@ -15,8 +15,10 @@ use larder::{Body, Cache, Draft, Fetched, Policy, Store, Tier};
 use larder_conformance::{Fault, Model, Op};
 use tokio::time::timeout;
 
-use super::{AT_ONCE, Verb, at_rest, faulty, impatient, stale_is_served};
-use crate::support::{Origin, SECOND, clock, strict, text};
+use super::{AT_ONCE, Verb};
+use crate::support::{
+    Origin, SECOND, at_rest, clock, faulty, impatient, stale_is_served, strict, text,
+};
 
 /// A user's value whose drop looks whether another thread can use the cache meanwhile.
 #[derive(Debug)]

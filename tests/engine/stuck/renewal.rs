@@ -10,8 +10,8 @@ use larder_conformance::Model;
 use larder_store::{Commit, Fence, Lookup, Reply, Writer};
 use tokio::time::timeout;
 
-use super::{AT_ONCE, at_rest, impatient, stale_is_served};
-use crate::support::{Origin, SECOND, clock, strict, text};
+use super::AT_ONCE;
+use crate::support::{Origin, SECOND, at_rest, clock, impatient, stale_is_served, strict, text};
 
 /// The model without `Touch`: whoever renews in it writes the body anew.
 #[derive(Clone, Debug)]

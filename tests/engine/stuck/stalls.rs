@@ -7,11 +7,10 @@ use larder::{ByteRange, Cache, Draft, EntityTag, Source, Store, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op};
 use tokio::time::{Instant, timeout};
 
-use super::{
-    AT_ONCE, assert_clean, at_rest, drain, each_verb_finishes, faulty, impatient, long, put,
-    silent_after,
+use super::{AT_ONCE, drain, each_verb_finishes, long};
+use crate::support::{
+    Origin, SECOND, assert_clean, at_rest, faulty, impatient, put, silent_after, text,
 };
-use crate::support::{Origin, SECOND, text};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 

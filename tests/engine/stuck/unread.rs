@@ -4,11 +4,8 @@ use larder::{Body, Cache, CacheWriter, Draft, Promote, Store, Tier};
 use larder_conformance::{Fault, Op};
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::{
-    AT_ONCE, Verb, assert_clean, at_rest, drain, each_verb_finishes, faulty, impatient, long, put,
-    silent_after,
-};
-use crate::support::{Origin, text};
+use super::{AT_ONCE, Verb, drain, each_verb_finishes, long};
+use crate::support::{Origin, assert_clean, at_rest, faulty, impatient, put, silent_after, text};
 
 /// The body of a miss whose origin falls silent after the first bytes.
 async fn unread_miss(cache: &Cache) -> Body {
