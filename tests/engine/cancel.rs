@@ -231,12 +231,11 @@ async fn s29_a_writer_that_is_dropped_at_any_poll_leaves_nothing_or_the_whole_ob
         let ended = poll_times(write(rig.object.clone()), polls).await;
         rig.is_clean(&format!("{polls} polls")).await;
         let found = rig.cache.get("w").await.unwrap();
-        match found.is_absent() {
-            true => assert!(ended.is_none()),
-            false => {
-                published += 1;
-                assert_eq!(whole(found).await, rig.object);
-            }
+        if found.is_absent() {
+            assert!(ended.is_none());
+        } else {
+            published += 1;
+            assert_eq!(whole(found).await, rig.object);
         }
         rig.cache.delete("w").await.unwrap();
         if let Some(ended) = ended {

@@ -3,11 +3,18 @@
 
 mod abandon;
 mod cancel;
+mod conditional;
+mod freshness;
+mod joins;
 mod laggards;
+mod lifetimes;
+mod one_fetch;
 mod plain;
+mod revalidate;
 mod smoke;
 mod source;
 mod streams;
 mod stuck;
 mod support;
+mod time_outs;
 mod total;

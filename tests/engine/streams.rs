@@ -99,9 +99,10 @@ async fn s23_a_tier_that_fails_while_it_is_filled_costs_the_readers_nothing() {
         for faulty_first in [true, false] {
             let (faulty, healthy) = (Faulty::new(memory()), memory());
             let builder = Cache::builder().policy(strict());
-            let builder = match faulty_first {
-                true => builder.tier(faulty.clone()).tier(healthy.clone()),
-                false => builder.tier(healthy.clone()).tier(faulty.clone()),
+            let builder = if faulty_first {
+                builder.tier(faulty.clone()).tier(healthy.clone())
+            } else {
+                builder.tier(healthy.clone()).tier(faulty.clone())
             };
             let cache = builder.build().unwrap();
             let nth = if op == Op::Write { 2 } else { 1 };
@@ -261,9 +262,10 @@ async fn s81_between_the_end_of_a_flight_and_its_commit_nobody_misses_or_fetches
             let origin = Origin::default();
             let body = object.clone();
             let fetch = origin.does(async move |_| {
-                Ok(match streams {
-                    true => streamed(&body, 1_000),
-                    false => Fetched::bytes(body),
+                Ok(if streams {
+                    streamed(&body, 1_000)
+                } else {
+                    Fetched::bytes(body)
                 })
             });
             let first = cache.get_or_fetch("a", fetch).await.unwrap();
