@@ -57,7 +57,7 @@ impl Drop for Shared {
 #[non_exhaustive]
 pub struct TierReport {
     /// Its name; by default the store's kind.
-    pub name: Arc<str>,
+    pub name: &'static str,
     /// What its store holds.
     pub usage: Usage,
     /// What happened in it.
@@ -207,7 +207,7 @@ impl Cache {
     /// The tiers, from hot to cold.
     pub fn tiers(&self) -> Vec<TierReport> {
         let report = |place: &crate::tier::Place| TierReport {
-            name: Arc::clone(&place.name),
+            name: place.name,
             usage: place.store().usage(),
             counters: place.counts.snapshot(),
         };
@@ -280,7 +280,7 @@ async fn close(engine: &Engine) -> Result<()> {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tiers = self.engine().tiers.iter().map(|place| &*place.name);
+        let tiers = self.engine().tiers.iter().map(|place| place.name);
         f.write_str("Cache")?;
         f.debug_list().entries(tiers).finish()
     }

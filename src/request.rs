@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -107,7 +107,7 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
     fn into_future(self) -> Reading<'a, F> {
         Reading {
             request: Some(self),
-            step: Step::Start,
+            later: None,
         }
     }
 }
@@ -115,13 +115,20 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 /// The future of a [`Request`].
 pub struct Reading<'a, F> {
     request: Option<Request<'a, F>>,
-    step: Step<'a>,
+    later: Option<Later<'a>>,
 }
 
-enum Step<'a> {
-    Start,
-    /// Waiting for more than the first tier's answer.
-    Later(Later<'a>),
+/// What waits for more than the first tier.
+type Later<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
+
+/// How far a request comes without waiting.
+#[allow(clippy::large_enum_variant)] // The large one is the one that must be fast.
+enum First<'a> {
+    Answer(Result<Response>),
+    /// A flight must find it.
+    Fly,
+    /// The first tier takes its time.
+    Wait(Reply<'a, Lookup>),
 }
 
 // The fetcher is moved, never pinned.
@@ -134,54 +141,39 @@ impl<'a, F: Fetch + 'a> Future for Reading<'a, F> {
     ///
     /// When it is polled again after its answer.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const AGAIN: &str = "polled after its answer";
         let this = self.get_mut();
-        if let Step::Start = this.step {
-            let request = this.request.take().expect("polled after its answer");
-            match request.start(cx) {
-                Ok(result) => return Poll::Ready(result),
-                Err(later) => this.step = Step::Later(later),
-            }
+        if let Some(later) = &mut this.later {
+            return later.as_mut().poll(cx);
         }
-        let Step::Later(later) = &mut this.step else {
-            unreachable!("set above")
+        // Borrowed while it can be answered at once: a move costs more than a look-up.
+        let first = this.request.as_mut().expect(AGAIN).first(cx);
+        if let First::Answer(result) = first {
+            this.request = None;
+            return Poll::Ready(result);
+        }
+        let request = this.request.take().expect(AGAIN);
+        let later: Later<'a> = match first {
+            First::Wait(reply) => Box::pin(request.wait(reply)),
+            _ => Box::pin(request.fly()),
         };
-        let result = ready!(later.as_mut().poll(cx));
-        Poll::Ready(result)
+        this.later.insert(later).as_mut().poll(cx)
     }
 }
 
-type Later<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
-
 impl<'a, F: Fetch + 'a> Request<'a, F> {
-    /// Asks the first tier; gives its answer, or what must be waited for.
-    fn start(mut self, cx: &mut Context<'_>) -> Result<Result<Response>, Later<'a>> {
-        if let Err(error) = self
-            .engine
-            .check_open()
-            .and_then(|()| self.ask.policy.check())
-        {
-            return Ok(Err(error));
-        }
-        let key = match Key::new(self.key) {
+    /// Asks the first tier, without waiting for it.
+    fn first(&mut self, cx: &mut Context<'_>) -> First<'a> {
+        let engine = self.engine;
+        let checked = engine.check_open().and_then(|()| self.ask.policy.check());
+        let key = match checked.and_then(|()| Key::new(self.key)) {
             Ok(key) => key,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return First::Answer(Err(error)),
         };
-        if self.ask.refresh || !self.engine.suspects.trusts(0, self.key) {
-            return Err(Box::pin(self.fly(key.to_buf())));
+        if self.ask.refresh || !engine.suspects.trusts(0, self.key) {
+            return First::Fly;
         }
-        match self.ask_first(key, cx) {
-            First::Hit(object) => match self.serve(object) {
-                Some(response) => Ok(Ok(response)),
-                None => Err(Box::pin(self.fly(key.to_buf()))),
-            },
-            First::Other => Err(Box::pin(self.fly(key.to_buf()))),
-            First::Later(reply) => Err(Box::pin(self.wait(key, reply))),
-        }
-    }
-
-    fn ask_first(&self, key: Key<'a>, cx: &mut Context<'_>) -> First<'a> {
-        let store = self.engine.tiers[0].store();
-        let range = self.ask.range;
+        let (store, range) = (engine.tiers[0].store(), self.ask.range);
         let asked = catch_unwind(AssertUnwindSafe(|| {
             let mut reply = store.get_stream(key, range);
             if reply.is_ready() {
@@ -191,10 +183,13 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             }
         }));
         match asked {
-            Ok(Ok(Poll::Ready(Ok(Lookup::Hit(object))))) => First::Hit(object),
+            Ok(Ok(Poll::Ready(Ok(Lookup::Hit(object))))) => match self.serve(object) {
+                Some(response) => First::Answer(Ok(response)),
+                None => First::Fly,
+            },
             // The flight asks again, and counts what fails.
-            Ok(Ok(_)) | Err(_) => First::Other,
-            Ok(Err(reply)) => First::Later(reply),
+            Ok(Ok(_)) | Err(_) => First::Fly,
+            Ok(Err(reply)) => First::Wait(reply),
         }
     }
 
@@ -218,7 +213,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         let status = Status {
             source: Source::Tier {
                 index: 0,
-                name: Arc::clone(&place.name),
+                name: place.name,
             },
             stale,
             age: now.since(object.metadata.fetched_at),
@@ -256,9 +251,9 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     }
 
     /// Waits for the first tier, within its time-out, and goes on from there.
-    async fn wait(mut self, key: Key<'a>, reply: Reply<'a, Lookup>) -> Result<Response> {
-        let engine = self.engine;
-        match engine.tiers[0].attempt("looking up", move || reply).await {
+    async fn wait(mut self, reply: Reply<'a, Lookup>) -> Result<Response> {
+        let asked = self.engine.tiers[0].attempt("looking up", move || reply);
+        match asked.await {
             Ok(Lookup::Hit(object)) => {
                 if let Some(response) = self.serve(object) {
                     return Ok(response);
@@ -268,10 +263,11 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             // It had its time; the flight does not wait for it again.
             Err(_) => self.ask.skip_first = true,
         }
-        self.fly(key.to_buf()).await
+        self.fly().await
     }
 
-    async fn fly(self, key: KeyBuf) -> Result<Response> {
+    async fn fly(self) -> Result<Response> {
+        let key = KeyBuf::new(self.key)?;
         read(self.engine, key, &self.ask, self.fetch, self.fetches).await
     }
 }
@@ -286,10 +282,4 @@ impl<F> fmt::Debug for Reading<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reading")
     }
-}
-
-enum First<'a> {
-    Hit(Object),
-    Other,
-    Later(Reply<'a, Lookup>),
 }

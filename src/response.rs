@@ -52,7 +52,7 @@ pub enum Source {
         /// Its place, 0 for the hottest.
         index: usize,
         /// Its name; by default the store's kind.
-        name: Arc<str>,
+        name: &'static str,
     },
     /// The fetcher.
     Origin,

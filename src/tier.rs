@@ -24,7 +24,7 @@ use crate::counters::{TierCounts, count};
 #[derive(Debug)]
 pub struct Tier {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) name: Option<&'static str>,
     pub(crate) timeout: Duration,
     pub(crate) write_stall: Duration,
     pub(crate) ttl_max: Option<Duration>,
@@ -69,8 +69,8 @@ impl Tier {
 
     /// The name in statuses and traces; by default the store's kind.
     #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
         self
     }
 
@@ -149,17 +149,14 @@ impl<S: Store> From<S> for Tier {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) index: usize,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: &'static str,
     pub(crate) tier: Tier,
     pub(crate) counts: TierCounts,
 }
 
 impl Place {
     pub(crate) fn new(index: usize, tier: Tier) -> Self {
-        let name = tier
-            .name
-            .clone()
-            .unwrap_or_else(|| tier.store.kind().into());
+        let name = tier.name.unwrap_or_else(|| tier.store.kind());
         Self {
             index,
             name,
@@ -237,6 +234,6 @@ impl Place {
             ErrorKind::Timeout => count(&self.counts.timeouts),
             _ => count(&self.counts.errors),
         }
-        tracing::debug!(tier = &*self.name, operation = what, %error, "a tier failed");
+        tracing::debug!(tier = self.name, operation = what, %error, "a tier failed");
     }
 }

@@ -1,6 +1,6 @@
 //! The cache, and one checked read through it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use larder::{BoxError, Cache, Clock, ManualClock, Memory, Policy, Source, SystemClock};
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) struct Pantry {
 /// How one read went.
 pub(crate) struct Read {
     /// The tier that had the object, if one had.
-    pub(crate) tier: Option<Arc<str>>,
+    pub(crate) tier: Option<&'static str>,
     /// Whether it shared another's fetch.
     pub(crate) joined: bool,
     pub(crate) bytes: u64,
@@ -66,7 +66,7 @@ impl Pantry {
             .await?;
         let status = response.status();
         let tier = match status.source() {
-            Source::Tier { name, .. } => Some(Arc::clone(name)),
+            Source::Tier { name, .. } => Some(*name),
             _ => None,
         };
         let joined = status.is_joined();

@@ -1,13 +1,13 @@
 //! What a pass amounts to.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use crate::{origin::Asked, pantry::Read};
 
 /// The reads of one pass, counted.
 #[derive(Default)]
 pub(crate) struct Tally {
-    hits: BTreeMap<Arc<str>, u64>,
+    hits: BTreeMap<&'static str, u64>,
     joined: u64,
     bytes: u64,
     times: Vec<Duration>,
@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
     /// Those of them that were answered with "not modified".
     pub(crate) not_modified: u64,
     /// Reads that a tier answered, by its name.
-    pub(crate) hits: BTreeMap<Arc<str>, u64>,
+    pub(crate) hits: BTreeMap<&'static str, u64>,
     pub(crate) joined: u64,
     pub(crate) bytes: u64,
     pub(crate) p50: Duration,

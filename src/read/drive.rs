@@ -155,7 +155,7 @@ async fn serve_hit(
         len: Some(len),
         source: Source::Tier {
             index: tier,
-            name: Arc::clone(&place.name),
+            name: place.name,
         },
         stale: stale.then_some(Stale::WhileRevalidate),
         revalidated: false,
@@ -184,7 +184,7 @@ fn serve_on_error(
         len: Some(object.metadata.len()),
         source: Source::Tier {
             index: tier,
-            name: Arc::clone(&place.name),
+            name: place.name,
         },
         stale: Some(Stale::Error(error)),
         revalidated: false,
@@ -283,7 +283,7 @@ impl Answer {
             (Found::NotModified, Some(Hit { tier, object, .. })) => {
                 count(&engine.counts.revalidated);
                 header = object.metadata.header().clone();
-                let name = Arc::clone(&engine.tiers[tier].name);
+                let name = engine.tiers[tier].name;
                 let source = Source::Tier { index: tier, name };
                 (
                     Some(object.metadata.len()),

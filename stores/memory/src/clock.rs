@@ -10,5 +10,5 @@ pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// The clock of the system.
 pub(crate) fn wall() -> Clock {
     #[allow(clippy::disallowed_methods)] // The default of what can be injected.
-    Arc::new(|| std::time::SystemTime::now().into())
+    Arc::new(Timestamp::now)
 }
