@@ -333,16 +333,18 @@ impl Member {
             if known.is_some() {
                 return Poll::Ready(Ok(known));
             }
-            match state.spool.outcome() {
-                Some(Ok(())) => return Poll::Ready(Ok(Some(state.spool.end()))),
-                Some(Err(error)) => return Poll::Ready(Err(error.clone())),
-                None => {}
+            if let Some(Ok(())) = state.spool.outcome() {
+                return Poll::Ready(Ok(Some(state.spool.end())));
             }
             if state.spool.is_cut(self.id) {
                 return Poll::Ready(Err(held_up()));
             }
+            // Before a failure of the source: that comes after the bytes.
             if enough.is_some_and(|enough| state.spool.end() >= enough) {
                 return Poll::Ready(Ok(None));
+            }
+            if let Some(Err(error)) = state.spool.outcome() {
+                return Poll::Ready(Err(error.clone()));
             }
             state.spool.wait(self.id, cx.waker());
             Poll::Pending
