@@ -43,17 +43,25 @@ pub(crate) fn refresh_behind(
             let limits = engine.settings.spool;
             let start = || Flight::new(key.clone(), limits, Some(fetcher));
             // Where a flight is under way, it does what this one would.
-            if let Some(flight) = engine.flights.start(&key, start) {
-                count(&engine.counts.refreshes);
-                drive(Arc::clone(&engine), flight, plan).await;
+            let Some(flight) = engine.flights.start(&key, start) else {
+                return;
+            };
+            count(&engine.counts.refreshes);
+            // A read may have joined: then it is not idle work any more.
+            let (idle, readers) = (engine.tasks.idle(), Arc::clone(&flight));
+            let unwanted = async {
+                idle.await;
+                readers.abandoned().await;
+            };
+            tokio::select! {
+                biased;
+                () = drive(Arc::clone(&engine), flight, plan) => {}
+                () = unwanted => {}
             }
         }
     };
-    if engine
-        .tasks
-        .submit(&engine.refreshes, key, true, Box::pin(job))
-        == Submitted::Full
-    {
+    let submitted = engine.tasks.submit(&engine.refreshes, key, Box::pin(job));
+    if submitted == Submitted::Full {
         count(&engine.counts.refreshes_dropped);
     }
 }

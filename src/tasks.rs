@@ -21,7 +21,7 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     /// Ends flights and jobs that have outlived the deadline of a close.
     pub(crate) cut: CancellationToken,
-    /// Ends refreshes: nobody waits for them.
+    /// Ends what nobody waits for.
     idle: CancellationToken,
     counts: Arc<Counts>,
 }
@@ -63,12 +63,12 @@ impl Tasks {
         self.tracker.spawn_on(task, &self.runtime)
     }
 
-    /// Queues a job behind. With `droppable` it ends when the cache is dropped.
+    /// Queues a job behind. While it waits for its slot it ends when the cache is dropped or closed;
+    /// a job that runs sees to that itself, see [`idle`](Self::idle).
     pub(crate) fn submit(
         &self,
         pool: &Pool,
         key: &KeyBuf,
-        droppable: bool,
         job: BoxFuture<'static, ()>,
     ) -> Submitted {
         let mut queue = lock(&pool.queue);
@@ -85,28 +85,23 @@ impl Tasks {
             key: key.clone(),
         };
         let (slots, counts) = (Arc::clone(&pool.slots), Arc::clone(&self.counts));
-        let stop = if droppable {
-            self.idle.clone()
-        } else {
-            self.cut.clone()
-        };
+        let idle = self.idle.clone();
         self.spawn(async move {
             let _queued = queued;
-            let run = async {
-                let Ok(_slot) = slots.acquire_owned().await else {
-                    return;
-                };
-                if AssertUnwindSafe(job).catch_unwind().await.is_err() {
-                    count(&counts.background_panics);
-                }
+            let slot = idle.run_until_cancelled(slots.acquire_owned()).await;
+            let Some(Ok(_slot)) = slot else {
+                return;
             };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = run => {}
+            if AssertUnwindSafe(job).catch_unwind().await.is_err() {
+                count(&counts.background_panics);
             }
         });
         Submitted::Taken
+    }
+
+    /// Resolves when what nobody waits for is to end.
+    pub(crate) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.idle.clone().cancelled_owned()
     }
 
     /// Stops what nobody waits for.
