@@ -64,9 +64,10 @@ impl Drop for Landing<'_> {
         match self.end.take() {
             Some(Ok(())) => {}
             Some(Err(error)) => self.flight.fail(error),
-            None => self
-                .flight
-                .fail(refused(ErrorKind::Other, "the flight was lost")),
+            None => self.flight.fail(refused(
+                ErrorKind::Other,
+                "the flight was lost: its source panicked, or its runtime ended",
+            )),
         }
     }
 }
