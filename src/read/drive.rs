@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use larder_store::{Body, Error, ErrorKind, Header, Object, Result};
+use larder_store::{Body, Error, ErrorKind, Header, KeyBuf, Object, Result};
 use tokio::time::timeout;
 
 use super::{
@@ -44,11 +44,17 @@ pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) 
         end: None,
     };
     let cut = engine.tasks.cut.clone();
+    let mut refresher = None;
     landing.end = Some(tokio::select! {
         biased;
-        end = fly(&engine, &flight, &plan) => end,
+        end = fly(&engine, &flight, &plan, &mut refresher) => end,
         () = cut.cancelled() => Err(Error::closed("the cache")),
     });
+    drop(landing);
+    // A refresh is a flight of its own, which this one would have been in the way of.
+    if let Some(fetcher) = refresher {
+        refresh_behind(&engine, &flight.key, plan.policy, fetcher);
+    }
 }
 
 /// Takes the flight out of the table and then tells its members, also when the task was dropped.
@@ -72,13 +78,22 @@ impl Drop for Landing<'_> {
     }
 }
 
-/// The read path below tier 0, in one function: an error is the flight's.
-async fn fly(engine: &Arc<Engine>, flight: &Arc<Flight>, plan: &Plan) -> Result<()> {
+/// The read path below tier 0, in one function: an error is the flight's. What it served stale is
+/// to be refreshed with `refresher`, once it has landed.
+async fn fly(
+    engine: &Arc<Engine>,
+    flight: &Arc<Flight>,
+    plan: &Plan,
+    refresher: &mut Option<BoxFetch>,
+) -> Result<()> {
     if plan.anew {
         drop(engine.turns.take(&flight.key).await);
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
     if let Some(hit) = look.hit.take() {
+        if matches!(hit.freshness, Freshness::Stale) {
+            *refresher = flight.take_fetcher();
+        }
         return serve_hit(engine, flight, plan, hit, look).await;
     }
     let known = engine.failures.get(&flight.key, engine.now());
@@ -109,7 +124,8 @@ async fn fly(engine: &Arc<Engine>, flight: &Arc<Flight>, plan: &Plan) -> Result<
         Ok((fetched, _slot, began)) => {
             engine.failures.clear(&flight.key);
             let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
-            let lanes = answer.lanes(engine, look.seats);
+            let seats = answer.still_held(engine, &flight.key, look.seats).await;
+            let lanes = answer.lanes(engine, seats);
             answer.land(engine, flight, plan, lanes).await
         }
     }
@@ -130,9 +146,6 @@ async fn serve_hit(
     } = hit;
     let place = &engine.tiers[tier];
     let stale = matches!(freshness, Freshness::Stale);
-    if stale && let Some(fetcher) = flight.take_fetcher() {
-        refresh_behind(engine, &flight.key, plan.policy, fetcher);
-    }
     let (metadata, len) = (Arc::clone(&object.metadata), object.metadata.len());
     let promotes = engine.second_hits.promotes(place, &flight.key, len);
     let lanes = look
@@ -311,6 +324,24 @@ impl Answer {
             origin,
             no_store,
         })
+    }
+
+    /// The seats as they are now. An entry that was evicted while the origin was asked about it is
+    /// written again, under the fence that was taken before: a delete would have ended that.
+    async fn still_held(&self, engine: &Engine, key: &KeyBuf, mut seats: Vec<Seat>) -> Vec<Seat> {
+        if !self.revalidated {
+            return seats;
+        }
+        for (seat, place) in seats.iter_mut().zip(&engine.tiers) {
+            if let Seat::Held(fence, _) = seat {
+                let stat = || place.store().stat(key.as_key());
+                let found = place.attempt("asking for metadata", stat).await;
+                if matches!(found, Ok(None)) {
+                    *seat = Seat::Missed(fence.clone());
+                }
+            }
+        }
+        seats
     }
 
     /// What each tier has to do.
