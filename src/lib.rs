@@ -1,4 +1,4 @@
-//! A tiered, streaming read-through cache engine for async Rust.
+#![doc = include_str!("../README.md")]
 
 mod behind;
 mod builder;

@@ -212,4 +212,42 @@ mod tests {
         endless.stamp(&mut header, Timestamp::from_millis(1_000), 0.0);
         assert_eq!(header.expires_at, Some(Timestamp::from_millis(u64::MAX)));
     }
+
+    /// The table of the README tells the defaults of the code.
+    #[test]
+    fn the_readme_tells_the_defaults() {
+        let readme = include_str!("../README.md");
+        let told = |field: &str| {
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{field}` ")));
+            let row = row.unwrap_or_else(|| panic!("no row for {field}"));
+            row.split('|')
+                .nth(3)
+                .expect("three columns")
+                .trim()
+                .to_owned()
+        };
+        let duration = |text: &str| {
+            let (number, unit) = text.split_once(' ').unwrap_or((text, "s"));
+            let unit = match unit {
+                "s" => 1,
+                "min" => 60,
+                "day" => 86_400,
+                unit => panic!("a unit that is not known: {unit}"),
+            };
+            Some(number.parse::<u32>().expect("a number") * unit * SECOND)
+        };
+        let default = Policy::DEFAULT;
+        assert_eq!(duration(&told("ttl")), default.ttl);
+        assert_eq!(
+            duration(&told("stale_while_revalidate")),
+            default.stale_while_revalidate
+        );
+        assert_eq!(duration(&told("stale_if_error")), default.stale_if_error);
+        assert_eq!(duration(&told("negative_ttl")), default.negative_ttl);
+        assert_eq!(duration(&told("error_ttl")), default.error_ttl);
+        assert_eq!(duration(&told("keep")), default.keep);
+        assert_eq!(told("jitter").parse().ok(), default.jitter);
+    }
 }

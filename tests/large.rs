@@ -17,11 +17,8 @@ const GROWTH_MAX_MIB: u64 = 48;
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let words = line.expect("a peak").split_whitespace();
-    let kib: u64 = words
-        .filter_map(|word| word.parse().ok())
-        .next()
-        .expect("a number");
+    let mut words = line.expect("a peak").split_whitespace();
+    let kib: u64 = words.find_map(|word| word.parse().ok()).expect("a number");
     kib >> 10
 }
 
@@ -55,7 +52,7 @@ async fn read(cache: Cache, reader: u64) -> u64 {
         number.clear();
         at += bytes.len() as u64;
         // Ten speeds; the slowest rests often.
-        if at.is_multiple_of(CHUNK * 8) && reader % 10 > 0 {
+        if at.is_multiple_of(CHUNK * 8) && !reader.is_multiple_of(10) {
             tokio::time::sleep(Duration::from_micros(200 * (reader % 10))).await;
         }
     }

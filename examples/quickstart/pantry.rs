@@ -19,6 +19,7 @@ pub(crate) struct Pantry {
 }
 
 /// How one read went.
+#[derive(Clone, Copy)]
 pub(crate) struct Read {
     /// The tier that had the object, if one had.
     pub(crate) tier: Option<&'static str>,

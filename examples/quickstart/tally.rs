@@ -59,7 +59,7 @@ impl Tally {
         [before, after]: [Asked; 2],
     ) -> Outcome {
         self.times.sort_unstable();
-        self.hits.entry("memory".into()).or_default();
+        self.hits.entry("memory").or_default();
         Outcome {
             pass,
             reads: self.times.len() as u64,
