@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // The helpers are tests, too.
 
 mod abandon;
+mod background;
 mod cancel;
 mod conditional;
 mod freshness;
