@@ -392,6 +392,16 @@ impl Drop for Member {
     }
 }
 
+/// How a member came into its flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boarded {
+    Joined,
+    /// As its first; `anew` if the flight takes the place of an earlier one.
+    Started {
+        anew: bool,
+    },
+}
+
 /// The flights under way.
 pub(crate) struct Flights {
     stripes: Box<[Stripe]>,
@@ -417,8 +427,7 @@ impl Flights {
 
     /// The key's flight, or the one that `start` makes. `None` when there are too many.
     ///
-    /// With `anew`, or when it cannot be joined any more, the key's flight is retired first. Says
-    /// whether the member is the first.
+    /// With `anew`, or when it cannot be joined any more, the key's flight is retired first.
     pub(crate) fn join(
         &self,
         key: &KeyBuf,
@@ -426,13 +435,13 @@ impl Flights {
         anew: bool,
         mut fetcher: impl FnMut() -> Option<BoxFetch>,
         start: impl FnOnce(Option<BoxFetch>) -> Flight,
-    ) -> Option<(Member, bool)> {
+    ) -> Option<(Member, Boarded)> {
         let mut stripe = lock(self.stripe(key));
         if !anew
             && let Some(flight) = stripe.get(key)
             && let Some(member) = flight.join(fetches, &mut fetcher)
         {
-            return Some((member, false));
+            return Some((member, Boarded::Joined));
         }
         let retired = stripe.remove(key);
         if let Some(flight) = &retired {
@@ -451,8 +460,9 @@ impl Flights {
         stripe.insert(key.clone(), flight);
         self.flying.fetch_add(1, Ordering::Relaxed);
         drop(stripe);
+        let anew = anew || retired.is_some();
         drop(retired);
-        Some((member, true))
+        Some((member, Boarded::Started { anew }))
     }
 
     /// Starts a flight without readers, unless the key has one.

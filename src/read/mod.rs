@@ -26,7 +26,7 @@ use larder_store::{
 use self::{
     body::FlightBody,
     drive::{Plan, drive},
-    flight::{Carrier, Flight, Member, Opening, Seen},
+    flight::{Boarded, Carrier, Flight, Member, Opening, Seen},
     look::Accept,
 };
 use crate::{
@@ -64,18 +64,31 @@ pub(crate) async fn read<F: Fetch>(
     fetches: bool,
 ) -> Result<Response> {
     let mut anew = ask.refresh;
+    let mut given_back = None;
     for _ in 0..ATTEMPTS_MAX {
         engine.check_open()?;
-        let mut lend = || fetch.take().and_then(Fetch::boxed);
+        let mut lend = || {
+            given_back
+                .take()
+                .or_else(|| fetch.take().and_then(Fetch::boxed))
+        };
         let (member, first) = board(engine, &key, ask, fetches, anew, &mut lend)?;
         let opening = match member.opened().await {
             Seen::Open(opening) => opening,
             Seen::Failed(error) => return Err(error),
-            Seen::Nowhere if fetches && fetch.is_some() => continue,
-            Seen::Nowhere => return Ok(nowhere()),
+            Seen::Nowhere if !fetches => return Ok(nowhere()),
+            Seen::Nowhere if fetch.is_some() || given_back.is_some() => continue,
+            Seen::Nowhere => break,
         };
-        if !first && ask.rejects(engine, &opening.header) {
-            anew = true;
+        let flight = Arc::clone(member.flight());
+        let rejected = !first && ask.rejects(engine, &opening.header);
+        // "Not modified" would keep what was replaced or deleted before it could be said.
+        let overtaken = flight.is_retired() && ask.has(&opening.header);
+        // What its own fetcher brought it takes as it is.
+        if (rejected || overtaken)
+            && (!fetches || fetch.is_some() || regain(&flight, &mut given_back))
+        {
+            anew = !flight.is_retired();
             continue;
         }
         let reader = Reader {
@@ -88,11 +101,20 @@ pub(crate) async fn read<F: Fetch>(
             Some(response) => return Ok(response),
             None => anew = matches!(opening.carrier, Carrier::Spooled),
         }
+        if fetches && fetch.is_none() {
+            regain(&flight, &mut given_back);
+        }
     }
     Err(refused(
         ErrorKind::Unavailable,
         "the object went away each time it was to be opened",
     ))
+}
+
+/// Takes back the fetcher that was lent, if the flight did not need it.
+fn regain(flight: &Flight, given_back: &mut Option<BoxFetch>) -> bool {
+    *given_back = flight.take_fetcher();
+    given_back.is_some()
 }
 
 /// Joins the key's flight, or starts one. Says whether this read started it.
@@ -106,11 +128,11 @@ fn board(
 ) -> Result<(Member, bool)> {
     let limits = engine.settings.spool;
     let start = |fetcher| Flight::new(key.clone(), limits, fetcher);
-    let Some((member, first)) = engine.flights.join(key, fetches, anew, lend, start) else {
+    let Some((member, boarded)) = engine.flights.join(key, fetches, anew, lend, start) else {
         count(&engine.counts.flights_refused);
         return Err(refused(ErrorKind::Full, "too many flights are under way"));
     };
-    if first {
+    if let Boarded::Started { anew } = boarded {
         let (max_age, none, skip_first) = (ask.max_age, ask.refresh, ask.skip_first);
         let accept = Accept {
             max_age,
@@ -128,7 +150,7 @@ fn board(
             .tasks
             .spawn(drive(Arc::clone(engine), Arc::clone(member.flight()), plan));
     }
-    Ok((member, first))
+    Ok((member, boarded != Boarded::Joined))
 }
 
 impl Ask {

@@ -10,7 +10,7 @@ use shuttle::{future, thread};
 
 use super::{
     body::FlightBody,
-    flight::{Carrier, Flight, Flights, Member, Opening, Seen},
+    flight::{Boarded, Carrier, Flight, Flights, Member, Opening, Seen},
     spool::{Next, SpoolLimits},
 };
 use crate::{response::Source, sync::Mutex};
@@ -125,9 +125,10 @@ async fn read(member: Member) -> (u64, Result<()>) {
 
 fn join(flights: &Flights) -> (Member, bool) {
     let start = |_| Flight::new(key(), limits(true), None);
-    flights
+    let (member, boarded) = flights
         .join(&key(), false, false, || None, start)
-        .expect("there is room")
+        .expect("there is room");
+    (member, boarded != Boarded::Joined)
 }
 
 /// Readers at their own pace, one that leaves half-way, with and without tiers that set the pace:
