@@ -87,7 +87,12 @@ async fn fly(
     refresher: &mut Option<BoxFetch>,
 ) -> Result<()> {
     if plan.anew {
-        drop(engine.turns.take(&flight.key).await);
+        let turn = engine.turns.take(&flight.key).await;
+        if plan.accept.none && !flight.is_retired() {
+            // What waits to be written behind is older than the answer will be.
+            engine.behind.forget(&flight.key);
+        }
+        drop(turn);
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
     if let Some(hit) = look.hit.take() {
@@ -153,6 +158,8 @@ async fn serve_hit(
         .into_iter()
         .zip(&engine.tiers)
         .filter_map(|(seat, above)| match seat {
+            // A private copy may be one that another process has deleted: not to be shared again.
+            Seat::Missed(_) if above.tier.shared && !place.tier.shared => None,
             Seat::Missed(fence) if promotes => {
                 Lane::write(above, &metadata, Some(len), Some(fence), false)
             }
@@ -250,8 +257,11 @@ async fn fetch(
     if let Err(error) = &result {
         count(&engine.counts.fetch_errors);
         tracing::debug!(%error, "a fetch failed");
-        let ttl = plan.policy.lifetimes().error_ttl;
-        engine.failures.add(&flight.key, error, engine.now(), ttl);
+        // What began before a write, a delete or a refresh says nothing of the key after it.
+        if !flight.is_retired() {
+            let ttl = plan.policy.lifetimes().error_ttl;
+            engine.failures.add(&flight.key, error, engine.now(), ttl);
+        }
     }
     result
 }
