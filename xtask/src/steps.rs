@@ -94,13 +94,15 @@ fn doctests(workspace: &Workspace) -> Result<(), String> {
         .run()
 }
 
-/// They build into a folder of their own, since `--cfg shuttle` changes every dependency.
+/// They build into a folder of their own, since `--cfg shuttle` changes every dependency; and
+/// optimised, since they run the same code thousands of times, but with debug assertions.
 fn models(workspace: &Workspace) -> Result<(), String> {
     let cargo = |words: &str| {
         workspace
             .cargo(words)
             .flags("RUSTFLAGS", "--cfg shuttle")
             .env("CARGO_TARGET_DIR", workspace.target.join("shuttle"))
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
     };
     let words = "test --lib -p larder -p larder-store model";
     // A filter that matches nothing passes: make sure that it does match.
