@@ -187,6 +187,10 @@ impl fmt::Debug for Fetched {
 }
 
 impl Overrides {
+    pub(crate) fn etag(&self) -> Option<&EntityTag> {
+        self.etag.as_ref()
+    }
+
     /// Changes a header by what the fetcher said.
     pub(crate) fn apply(self, header: &mut Header) {
         if self.etag.is_some() {

@@ -11,6 +11,7 @@ use super::{
     fill::{Fill, Lane},
     flight::{Carrier, Flight, Opening},
     look::{Accept, Hit, Look, Seat, look},
+    resume::resumed,
     stream::stream,
 };
 use crate::{
@@ -217,7 +218,7 @@ fn serve_on_error(
 }
 
 /// Runs the fetcher: one of `fetches_max`, within its time-out, its panic caught.
-async fn fetch(
+pub(crate) async fn fetch(
     engine: &Arc<Engine>,
     flight: &Flight,
     plan: &Plan,
@@ -435,7 +436,15 @@ impl Answer {
     ) -> Result<()> {
         let fills = lanes.iter().any(Lane::is_write);
         let mut fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
+        let is_stored = matches!(self.origin, Origin::Tier(..));
+        let (header, len) = (Arc::clone(&self.header), self.len);
         let (opening, source) = self.opening(fills);
+        let source = match (source, len) {
+            (Some(body), Some(len)) if is_stored => {
+                Some(resumed(engine, flight, *plan, header, len, body))
+            }
+            (source, _) => source,
+        };
         let whole = match &opening.carrier {
             Carrier::Whole(bytes) => Some(bytes.clone()),
             _ => None,

@@ -13,6 +13,7 @@ pub(crate) mod look;
 #[cfg(all(test, shuttle))]
 mod model;
 pub(crate) mod promote;
+mod resume;
 mod spill;
 pub(crate) mod spool;
 mod stream;

@@ -11,6 +11,7 @@ mod laggards;
 mod lifetimes;
 mod one_fetch;
 mod plain;
+mod resume;
 mod revalidate;
 mod smoke;
 mod source;
