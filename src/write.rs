@@ -102,7 +102,7 @@ impl CacheWriter {
         self.engine.check_open()?;
         if self.torn {
             return Err(Error::invalid(
-                "the writer was spoilt by a write that did not end",
+                "the writer was spoilt by a write that failed or did not end",
             ));
         }
         self.draft.check_len(self.written)?;
@@ -137,12 +137,16 @@ async fn publish(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn, fill: Fill) -
     let turn = turn.await;
     engine.flights.retire(&key);
     engine.behind.forget(&key);
+    let absent = fill.header.absent;
     let Published { tiers, first_error } = fill.commit(&engine, &key).await;
     engine.failures.clear(&key);
     engine.flights.retire(&key);
     drop(turn);
     match first_error {
         Some(error) if tiers == 0 => Err(error),
+        None if tiers == 0 && !absent => Err(Error::too_large(
+            "the object is above each tier's `object_max`",
+        )),
         _ => Ok(Written { tiers }),
     }
 }
@@ -256,6 +260,7 @@ pub(crate) async fn insert(
     let task = {
         let engine = Arc::clone(engine);
         async move {
+            draft.check_len(bytes.len() as u64)?;
             let draft = draft.len(bytes.len() as u64);
             let mut writer = CacheWriter::open(&engine, key, draft, policy).await?;
             writer.write(bytes).await?;
@@ -271,10 +276,11 @@ pub(crate) async fn insert(
 }
 
 fn ended<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.unwrap_or_else(|_| {
-        Err(refused(
-            ErrorKind::Closed,
-            "the runtime ended the operation",
-        ))
+    result.unwrap_or_else(|lost| {
+        Err(if lost.is_panic() {
+            refused(ErrorKind::Other, "the operation panicked")
+        } else {
+            refused(ErrorKind::Closed, "the runtime ended the operation")
+        })
     })
 }

@@ -57,8 +57,8 @@ enum Step {
     Touch,
     /// Only the older copy is removed.
     Delete,
-    /// Refused or failed: an older copy is removed.
-    Failed,
+    /// Refused or failed, for this reason: an older copy is removed.
+    Failed(Option<Error>),
 }
 
 /// How a commit went.
@@ -161,7 +161,7 @@ impl Fill {
                     staged: writer.staged(),
                     writer,
                 },
-                Err(_) => Step::Failed,
+                Err(error) => Step::Failed(Some(error)),
             };
         };
         together(
@@ -274,8 +274,13 @@ impl Lane {
         written: u64,
     ) {
         let place = &engine.tiers[self.tier];
-        let failed = match &mut self.step {
-            Step::Writing { .. } if written > place.tier.object_max => true,
+        let too_long = || {
+            count(&place.counts.refused);
+            let (name, max) = (&place.name, place.tier.object_max);
+            Error::too_large(format!("the tier {name} takes at most {max} bytes"))
+        };
+        let failure = match &mut self.step {
+            Step::Writing { .. } if written > place.tier.object_max => Some(too_long()),
             Step::Writing { writer, staged } => {
                 let stall = place.tier.write_stall;
                 let (writer, chunk) = (&mut *writer, chunk.clone());
@@ -287,20 +292,21 @@ impl Lane {
                 if result.as_ref().is_err_and(Error::is_timeout) {
                     count(&place.counts.stalls);
                 }
-                result.is_err()
+                result.err()
             }
+            Step::Hold(_) if written > place.tier.object_max => Some(too_long()),
             Step::Hold(held) => {
-                let fits = written <= place.tier.object_max && held.push(chunk.clone());
+                let fits = held.push(chunk.clone());
                 if !fits {
                     count(&engine.counts.behind_dropped);
                 }
-                !fits
+                (!fits).then(|| no_room(place))
             }
-            _ => false,
+            _ => None,
         };
-        if failed {
+        if failure.is_some() {
             // Dropping the writer aborts it, without a wait.
-            self.step = Step::Failed;
+            self.step = Step::Failed(failure);
         }
     }
 
@@ -316,7 +322,7 @@ impl Lane {
         written: u64,
     ) -> Result<Settled<'a>> {
         let draft = self.draft(place, header, Some(len.unwrap_or(written)));
-        let (result, counter) = match std::mem::replace(&mut self.step, Step::Failed) {
+        let (result, counter) = match std::mem::replace(&mut self.step, Step::Failed(None)) {
             Step::Writing { writer, .. } => (
                 place.attempt("committing", || writer.commit()).await,
                 &place.counts.fills,
@@ -333,15 +339,14 @@ impl Lane {
             }
             Step::Hold(held) => return self.hold(engine, place, key, header, held).await,
             Step::Delete => return remove(engine, place, key, self.fence.take()).await,
-            Step::Open | Step::Failed if self.older => {
+            Step::Failed(Some(error)) if self.older => {
                 let removed = remove(engine, place, key, self.fence.take()).await?;
-                if matches!(removed, Settled::Superseded) {
-                    return Ok(removed);
-                }
-                let message = format!("the tier {} did not take the object", place.name);
-                return Err(Error::new(ErrorKind::Unavailable, message));
+                return match removed {
+                    Settled::Superseded => Ok(removed),
+                    _ => Err(error),
+                };
             }
-            Step::Open | Step::Failed => return Ok(self.verify(place, key).await),
+            Step::Open | Step::Failed(_) => return Ok(self.verify(place, key).await),
         };
         match result {
             Ok(Commit::Done(metadata)) => {
@@ -400,8 +405,7 @@ impl Lane {
         if Behind::push(engine, key, self.tier, draft, held) {
             return Ok(Settled::Held);
         }
-        let message = format!("too many writes wait for the tier {}", place.name);
-        Err(Error::new(ErrorKind::Full, message))
+        Err(no_room(place))
     }
 }
 
@@ -412,6 +416,11 @@ async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) 
         None => first.await,
         Some(second) => drop(join_all([first, second].into_iter().chain(futures)).await),
     }
+}
+
+fn no_room(place: &Place) -> Error {
+    let message = format!("too much waits to be written to the tier {}", place.name);
+    Error::new(ErrorKind::Full, message)
 }
 
 /// Removes the copy in a tier; one that cannot be removed is suspect.
