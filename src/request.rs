@@ -252,14 +252,18 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
 
     /// Waits for the first tier, within its time-out, and goes on from there.
     async fn wait(mut self, reply: Reply<'a, Lookup>) -> Result<Response> {
-        let asked = self.engine.tiers[0].attempt("looking up", move || reply);
+        let asked = self.engine.tiers[0].attempt("looking up", async || match reply.await {
+            // A range that does not fit is no failure of the tier's: the flight looks closer.
+            Err(error) if error.is_invalid() => Ok(None),
+            answer => answer.map(Some),
+        });
         match asked.await {
-            Ok(Lookup::Hit(object)) => {
+            Ok(Some(Lookup::Hit(object))) => {
                 if let Some(response) = self.serve(object) {
                     return Ok(response);
                 }
             }
-            Ok(Lookup::Miss(_)) => {}
+            Ok(Some(Lookup::Miss(_)) | None) => {}
             // It had its time; the flight does not wait for it again.
             Err(_) => self.ask.skip_first = true,
         }
