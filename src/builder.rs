@@ -255,13 +255,13 @@ impl Builder {
         }
         for (index, tier) in self.tiers.iter().enumerate() {
             let identity = tier.store.identity();
-            if self.tiers[..index]
+            if let Some(first) = self.tiers[..index]
                 .iter()
-                .any(|other| other.store.identity() == identity)
+                .position(|other| other.store.identity() == identity)
             {
                 let kind = tier.store.kind();
                 return Err(Error::invalid(format!(
-                    "the same {kind} store was given twice"
+                    "the same {kind} store was given twice, as tier {first} and as tier {index}"
                 )));
             }
             if tier.timeout.is_zero() || tier.write_stall.is_zero() {
@@ -271,8 +271,14 @@ impl Builder {
                 return invalid("a tier that caps lifetimes at zero holds nothing");
             }
         }
-        if settings.flights_max == 0 || settings.fetches_max == 0 || settings.refreshes_max == 0 {
+        let (running, queued) = (settings.refreshes_max, settings.refresh_queue_max);
+        if [settings.flights_max, settings.fetches_max, running, queued].contains(&0) {
             return invalid("a limit of zero flights, fetches or refreshes lets nothing through");
+        }
+        if self.tiers.iter().any(|tier| tier.behind)
+            && (settings.behind_queue_max == 0 || settings.behind_bytes_max == 0)
+        {
+            return invalid("a tier is written behind, but its queue has no room");
         }
         if settings.spool.memory < 128 << 10 || settings.spool_memory_total < settings.spool.memory
         {

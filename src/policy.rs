@@ -156,7 +156,8 @@ impl Policy {
             negative_ttl: decided(merged.negative_ttl),
             error_ttl: decided(merged.error_ttl),
             keep: decided(merged.keep),
-            jitter: merged.jitter.unwrap_or_default(),
+            // A fetch result's is not checked: it comes from the origin.
+            jitter: merged.jitter.unwrap_or_default().clamp(0.0, 1.0),
         }
     }
 }
