@@ -280,7 +280,9 @@ impl Lane {
             Error::too_large(format!("the tier {name} takes at most {max} bytes"))
         };
         let failure = match &mut self.step {
-            Step::Writing { .. } if written > place.tier.object_max => Some(too_long()),
+            Step::Writing { .. } | Step::Hold(_) if written > place.tier.object_max => {
+                Some(too_long())
+            }
             Step::Writing { writer, staged } => {
                 let stall = place.tier.write_stall;
                 let (writer, chunk) = (&mut *writer, chunk.clone());
@@ -294,7 +296,6 @@ impl Lane {
                 }
                 result.err()
             }
-            Step::Hold(_) if written > place.tier.object_max => Some(too_long()),
             Step::Hold(held) => {
                 let fits = held.push(chunk.clone());
                 if !fits {
