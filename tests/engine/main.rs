@@ -12,6 +12,7 @@ mod deletes;
 mod eviction;
 mod fences;
 mod freshness;
+mod input;
 mod joins;
 mod laggards;
 mod levers;
