@@ -20,7 +20,7 @@ use crate::{
     policy::Policy,
     read::{Ask, read},
     refresh::refresh_behind,
-    response::{Content, Described, Response, Source, Stale, Status},
+    response::{Content, Described, Response, Status},
 };
 
 /// A read being configured; awaiting it gives a [`Response`].
@@ -83,7 +83,7 @@ impl<'a, F> Request<'a, F> {
 
     /// How long what this request fetches is fresh.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ask.policy.ttl = Some(ttl);
+        self.ask.ttl = Some(ttl);
         self
     }
 
@@ -93,9 +93,11 @@ impl<'a, F> Request<'a, F> {
         self
     }
 
-    /// The lifetimes of what this request fetches, over the cache's.
+    /// The lifetimes of what this request fetches, over the cache's. Costs an allocation, where
+    /// [`ttl`](Self::ttl) alone costs none.
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.ask.policy = policy.or(self.ask.policy);
+        self.ask.policy = Some(Box::new(policy.or(self.ask.policy())));
+        self.ask.ttl = None;
         self
     }
 }
@@ -165,7 +167,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     /// Asks the first tier, without waiting for it.
     fn first(&mut self, cx: &mut Context<'_>) -> First<'a> {
         let engine = self.engine;
-        let checked = engine.check_open().and_then(|()| self.ask.policy.check());
+        let checked = engine.check_open().and_then(|()| self.ask.check());
         let key = match checked.and_then(|()| Key::new(self.key)) {
             Ok(key) => key,
             Err(error) => return First::Answer(Err(error)),
@@ -197,29 +199,19 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     fn serve(&mut self, object: Object) -> Option<Response> {
         let engine = self.engine;
         let now = engine.now();
-        let stale = match judge(&object.metadata, self.ask.max_age, now) {
-            Freshness::Fresh => None,
+        let while_revalidate = match judge(&object.metadata, self.ask.max_age, now) {
+            Freshness::Fresh => false,
             Freshness::Stale => {
                 self.revalidate();
-                Some(Stale::WhileRevalidate)
+                count(&engine.counts.stale);
+                true
             }
             Freshness::Expired { .. } => return None,
         };
-        if stale.is_some() {
-            count(&engine.counts.stale);
-        }
         let place = &engine.tiers[0];
         count(&place.counts.hits);
-        let status = Status {
-            source: Source::Tier {
-                index: 0,
-                name: place.name,
-            },
-            stale,
-            age: now.since(object.metadata.fetched_at),
-            joined: false,
-            revalidated: false,
-        };
+        let mut status = Status::new(place.source(), object.metadata.fetched_at, now);
+        status.while_revalidate = while_revalidate;
         let (range, content) = if self.ask.has(&object.metadata) {
             (None, Content::NotModified)
         } else if object.metadata.absent {
@@ -246,7 +238,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         if let (Some(fetcher), Ok(key)) =
             (self.fetch.take().and_then(Fetch::boxed), KeyBuf::new(key))
         {
-            refresh_behind(engine, &key, self.ask.policy.or(engine.policy), fetcher);
+            refresh_behind(engine, &key, self.ask.policy().or(engine.policy), fetcher);
         }
     }
 

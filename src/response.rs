@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
-use larder_store::{Body, Header, Metadata};
+use larder_store::{Body, Header, Metadata, Timestamp};
 
 /// The answer of a read: where it comes from, what is known of it, and its content.
 #[derive(Debug)]
@@ -37,8 +37,10 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Status {
     pub(crate) source: Source,
-    pub(crate) stale: Option<Stale>,
-    pub(crate) age: Duration,
+    /// In milliseconds, the unit of the stamps. Every byte here is moved with every hit.
+    pub(crate) age: u64,
+    pub(crate) while_revalidate: bool,
+    pub(crate) on_error: Option<larder_store::Error>,
     pub(crate) joined: bool,
     pub(crate) revalidated: bool,
 }
@@ -50,7 +52,7 @@ pub enum Source {
     /// A tier.
     Tier {
         /// Its place, 0 for the hottest.
-        index: usize,
+        index: u8,
         /// Its name; by default the store's kind.
         name: &'static str,
     },
@@ -121,6 +123,18 @@ impl Response {
 }
 
 impl Status {
+    /// The status of an object that was fetched at this moment.
+    pub(crate) fn new(source: Source, fetched_at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            source,
+            age: now.as_millis().saturating_sub(fetched_at.as_millis()),
+            while_revalidate: false,
+            on_error: None,
+            joined: false,
+            revalidated: false,
+        }
+    }
+
     /// Who had the object.
     pub fn source(&self) -> &Source {
         &self.source
@@ -138,12 +152,15 @@ impl Status {
 
     /// Whether the object was past its lifetime.
     pub fn is_stale(&self) -> bool {
-        self.stale.is_some()
+        self.while_revalidate || self.on_error.is_some()
     }
 
     /// Why a stale object was served.
-    pub fn stale(&self) -> Option<&Stale> {
-        self.stale.as_ref()
+    pub fn stale(&self) -> Option<Stale> {
+        match &self.on_error {
+            Some(error) => Some(Stale::Error(error.clone())),
+            None => self.while_revalidate.then_some(Stale::WhileRevalidate),
+        }
     }
 
     /// Whether the origin was asked and said that the stored copy is still right.
@@ -153,7 +170,7 @@ impl Status {
 
     /// The time since the fetch that brought the object began.
     pub fn age(&self) -> Duration {
-        self.age
+        Duration::from_millis(self.age)
     }
 }
 
@@ -165,7 +182,7 @@ impl fmt::Display for Status {
             Source::Origin => f.write_str("origin")?,
             Source::Nowhere => f.write_str("nowhere")?,
         }
-        match &self.stale {
+        match self.stale() {
             None => f.write_str(" fresh")?,
             Some(Stale::WhileRevalidate) => f.write_str(" stale while revalidate")?,
             Some(Stale::Error(error)) => write!(f, " stale, since {error}")?,
@@ -173,6 +190,6 @@ impl fmt::Display for Status {
         if self.joined {
             f.write_str(", joined")?;
         }
-        write!(f, ", {:?} old", self.age)
+        write!(f, ", {:?} old", self.age())
     }
 }

@@ -5,7 +5,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Header, Result, Store};
 
-use crate::counters::{TierCounts, count};
+use crate::{
+    counters::{TierCounts, count},
+    response::Source,
+};
 
 /// A store with the settings of its place in the stack; any store converts into one.
 ///
@@ -162,6 +165,14 @@ impl Place {
             name,
             tier,
             counts: TierCounts::default(),
+        }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        let index = u8::try_from(self.index).expect("at most TIERS_MAX");
+        Source::Tier {
+            index,
+            name: self.name,
         }
     }
 

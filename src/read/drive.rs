@@ -175,10 +175,7 @@ async fn serve_hit(
     let answer = Answer {
         header: Arc::new(metadata.header().clone()),
         len: Some(len),
-        source: Source::Tier {
-            index: tier,
-            name: place.name,
-        },
+        source: place.source(),
         stale: stale.then_some(Stale::WhileRevalidate),
         revalidated: false,
         origin: Origin::Tier(tier, object),
@@ -204,10 +201,7 @@ fn serve_on_error(
     let answer = Answer {
         header: Arc::new(object.metadata.header().clone()),
         len: Some(object.metadata.len()),
-        source: Source::Tier {
-            index: tier,
-            name: place.name,
-        },
+        source: place.source(),
         stale: Some(Stale::Error(error)),
         revalidated: false,
         origin: Origin::Tier(tier, object),
@@ -308,8 +302,7 @@ impl Answer {
             (Found::NotModified, Some(Hit { tier, object, .. })) => {
                 count(&engine.counts.revalidated);
                 header = object.metadata.header().clone();
-                let name = engine.tiers[tier].name;
-                let source = Source::Tier { index: tier, name };
+                let source = engine.tiers[tier].source();
                 (
                     Some(object.metadata.len()),
                     source,

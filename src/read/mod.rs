@@ -21,7 +21,7 @@ mod stream;
 use std::{sync::Arc, time::Duration};
 
 use larder_store::{
-    Body, ByteRange, Error, ErrorKind, Header, KeyBuf, Lookup, Metadata, Object, Result,
+    Body, ByteRange, Error, ErrorKind, Header, KeyBuf, Lookup, Metadata, Object, Result, Timestamp,
 };
 
 use self::{
@@ -36,7 +36,7 @@ use crate::{
     engine::{Engine, refused},
     fetch::{BoxFetch, Fetch},
     policy::Policy,
-    response::{Content, Described, Response, Source, Status},
+    response::{Content, Described, Response, Source, Stale, Status},
     sync::lock,
 };
 
@@ -49,7 +49,9 @@ pub(crate) struct Ask {
     pub(crate) range: ByteRange,
     pub(crate) condition: Option<IfNoneMatch>,
     pub(crate) max_age: Option<Duration>,
-    pub(crate) policy: Policy,
+    pub(crate) ttl: Option<Duration>,
+    /// Boxed, since most requests have none and every hit moves it.
+    pub(crate) policy: Option<Box<Policy>>,
     /// The origin is to be asked whatever the tiers hold.
     pub(crate) refresh: bool,
     /// The first tier had its time and did not answer.
@@ -142,7 +144,7 @@ fn board(
             skip_first,
         };
         let plan = Plan {
-            policy: ask.policy.or(engine.policy),
+            policy: ask.policy().or(engine.policy),
             accept,
             anew,
             behind: false,
@@ -155,6 +157,24 @@ fn board(
 }
 
 impl Ask {
+    /// The lifetimes that the request decides.
+    pub(crate) fn policy(&self) -> Policy {
+        let ttl = Policy {
+            ttl: self.ttl,
+            ..Policy::new()
+        };
+        self.policy.as_ref().map_or(ttl, |policy| ttl.or(**policy))
+    }
+
+    /// `Invalid` for lifetimes that contradict.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.policy.is_some() {
+            self.policy().check()
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether an object is older than the request accepts.
     fn rejects(&self, engine: &Engine, header: &Header) -> bool {
         self.max_age
@@ -171,13 +191,7 @@ impl Ask {
 
 /// The answer of a `get` that found nothing.
 fn nowhere() -> Response {
-    let status = Status {
-        source: Source::Nowhere,
-        stale: None,
-        age: Duration::ZERO,
-        joined: false,
-        revalidated: false,
-    };
+    let status = Status::new(Source::Nowhere, Timestamp::EPOCH, Timestamp::EPOCH);
     Response {
         status,
         metadata: Described::Nothing,
@@ -252,7 +266,9 @@ impl Reader<'_> {
     ) -> Response {
         let counts = &self.engine.counts;
         match &opening.source {
-            Source::Tier { index, .. } => count(&self.engine.tiers[*index].counts.hits),
+            Source::Tier { index, .. } => {
+                count(&self.engine.tiers[usize::from(*index)].counts.hits)
+            }
             _ if self.first => count(&counts.misses),
             _ => {}
         }
@@ -262,12 +278,16 @@ impl Reader<'_> {
         if opening.stale.is_some() {
             count(&counts.stale);
         }
+        let (fetched_at, now) = (opening.header.fetched_at, self.engine.now());
         let status = Status {
-            source: opening.source.clone(),
-            stale: opening.stale.clone(),
-            age: self.engine.now().since(opening.header.fetched_at),
+            while_revalidate: matches!(opening.stale, Some(Stale::WhileRevalidate)),
+            on_error: match &opening.stale {
+                Some(Stale::Error(error)) => Some(error.clone()),
+                _ => None,
+            },
             joined: !self.first,
             revalidated: opening.revalidated,
+            ..Status::new(opening.source.clone(), fetched_at, now)
         };
         Response {
             status,

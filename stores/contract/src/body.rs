@@ -11,6 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{Error, Result};
@@ -42,30 +43,61 @@ pub type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Body {
-    source: Source,
-    /// Bytes still to come from the source, where they are known.
+pub struct Body(Source);
+
+/// Small, since every hit moves it: what a stream needs beside itself stands in its box.
+enum Source {
+    /// What is still to be read, nothing at the end.
+    Whole(Bytes),
+    /// Only borrowed, but for its length: the mutex makes a body `Sync` though its stream need not
+    /// be.
+    Stream(Mutex<Pin<Box<dyn Chunks>>>),
+    Failed(Error),
+}
+
+/// A stream and what is known of its progress.
+trait Chunks: Send {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>>;
+
+    fn progress(self: Pin<&mut Self>) -> &mut Progress;
+
+    fn len(&self) -> Option<u64>;
+}
+
+struct Progress {
+    /// Bytes still to come from the stream, where they are known.
     left: Option<u64>,
-    /// What `AsyncRead` took from the source and has not handed out.
+    /// What `AsyncRead` took from the stream and has not handed out.
     rest: Bytes,
 }
 
-enum Source {
-    Whole(Bytes),
-    /// Never locked, only borrowed: the mutex makes a body `Sync` though its stream need not be.
-    Stream(Mutex<BoxStream>),
-    Ended,
-    Failed(Error),
+pin_project! {
+    struct Streaming<S> {
+        #[pin]
+        stream: S,
+        progress: Progress,
+    }
+}
+
+impl<S: Stream<Item = Result<Bytes>> + Send> Chunks for Streaming<S> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.project().stream.poll_next(cx)
+    }
+
+    fn progress(self: Pin<&mut Self>) -> &mut Progress {
+        self.project().progress
+    }
+
+    fn len(&self) -> Option<u64> {
+        let Progress { left, rest } = &self.progress;
+        left.map(|left| left + rest.len() as u64)
+    }
 }
 
 impl Body {
     /// A body without bytes.
     pub const fn empty() -> Self {
-        Self {
-            source: Source::Ended,
-            left: Some(0),
-            rest: Bytes::new(),
-        }
+        Self(Source::Whole(Bytes::new()))
     }
 
     /// A body that comes as a stream, held to its length where that is given.
@@ -73,22 +105,29 @@ impl Body {
         len: Option<u64>,
         stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
     ) -> Self {
-        Self {
-            source: Source::Stream(Mutex::new(Box::pin(stream))),
+        let progress = Progress {
             left: len,
             rest: Bytes::new(),
+        };
+        Self(Source::Stream(Mutex::new(Box::pin(Streaming {
+            stream,
+            progress,
+        }))))
+    }
+
+    /// The number of bytes still to be read, where it is known; of a body that failed, none is.
+    #[allow(clippy::len_without_is_empty)] // An unknown length is neither.
+    pub fn len(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Whole(bytes) => Some(bytes.len() as u64),
+            Source::Stream(stream) => stream.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            Source::Failed(_) => None,
         }
     }
 
-    /// The number of bytes still to be read, where it is known.
-    #[allow(clippy::len_without_is_empty)] // An unknown length is neither.
-    pub fn len(&self) -> Option<u64> {
-        self.left.map(|left| left + self.rest.len() as u64)
-    }
-
-    /// The bytes, where the body is whole and nothing was read.
+    /// What is still to be read, where it is at hand.
     pub fn as_whole(&self) -> Option<&Bytes> {
-        match &self.source {
+        match &self.0 {
             Source::Whole(bytes) => Some(bytes),
             _ => None,
         }
@@ -130,48 +169,55 @@ impl Body {
         Ok(all.freeze())
     }
 
-    /// The next chunk that is not empty, straight from the source.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        loop {
-            let next = match &mut self.source {
-                Source::Whole(_) => {
-                    self.left = Some(0);
-                    match std::mem::replace(&mut self.source, Source::Ended) {
-                        Source::Whole(bytes) if !bytes.is_empty() => {
-                            return Poll::Ready(Some(Ok(bytes)));
-                        }
-                        _ => return Poll::Ready(None),
-                    }
-                }
-                Source::Ended | Source::Failed(_) => return Poll::Ready(None),
-                Source::Stream(stream) => {
-                    let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
-                    ready!(stream.as_mut().poll_next(cx))
-                }
-            };
-            let failure = match (next, &mut self.left) {
-                (Some(Ok(chunk)), _) if chunk.is_empty() => continue,
-                (Some(Ok(chunk)), None) => return Poll::Ready(Some(Ok(chunk))),
-                (Some(Ok(chunk)), Some(left)) => match left.checked_sub(chunk.len() as u64) {
-                    Some(remaining) => {
-                        *left = remaining;
-                        return Poll::Ready(Some(Ok(chunk)));
-                    }
-                    None => Error::corrupt("the source ran past its length"),
-                },
-                (None, None | Some(0)) => {
-                    self.source = Source::Ended;
-                    self.left = Some(0);
-                    return Poll::Ready(None);
-                }
-                (None, Some(left)) => {
-                    Error::corrupt(format!("the source ended {left} bytes short of its length"))
-                }
-                (Some(Err(error)), _) => error,
-            };
-            self.source = Source::Failed(failure.clone());
-            return Poll::Ready(Some(Err(failure)));
+    /// The next chunk that is not empty. The end, and a failure, take the source's place.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let stream = match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Source::Whole(bytes) => return Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Source::Failed(_) => return Poll::Ready(None),
+            Source::Stream(stream) => stream.get_mut().unwrap_or_else(PoisonError::into_inner),
+        };
+        let rest = &mut stream.as_mut().progress().rest;
+        if !rest.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(rest))));
         }
+        let next = loop {
+            match ready!(stream.as_mut().poll_next(cx)) {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                next => break next,
+            }
+        };
+        match stream.as_mut().progress().check(next) {
+            Ok(Some(chunk)) => Poll::Ready(Some(Ok(chunk))),
+            Ok(None) => {
+                *self = Self::empty();
+                Poll::Ready(None)
+            }
+            Err(failure) => {
+                self.0 = Source::Failed(failure.clone());
+                Poll::Ready(Some(Err(failure)))
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// Holds what the stream gave to the length that it was to have.
+    fn check(&mut self, next: Option<Result<Bytes>>) -> Result<Option<Bytes>> {
+        let Some(chunk) = next.transpose()? else {
+            return match self.left {
+                None | Some(0) => Ok(None),
+                Some(left) => {
+                    let message = format!("the source ended {left} bytes short of its length");
+                    Err(Error::corrupt(message))
+                }
+            };
+        };
+        if let Some(left) = &mut self.left {
+            let remaining = left.checked_sub(chunk.len() as u64);
+            *left = remaining.ok_or_else(|| Error::corrupt("the source ran past its length"))?;
+        }
+        Ok(Some(chunk))
     }
 }
 
@@ -183,13 +229,7 @@ impl Default for Body {
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
-        let bytes = bytes.into();
-        let left = Some(bytes.len() as u64);
-        Self {
-            source: Source::Whole(bytes),
-            left,
-            rest: Bytes::new(),
-        }
+        Self(Source::Whole(bytes.into()))
     }
 }
 
@@ -197,10 +237,7 @@ impl Stream for Body {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.rest))));
-        }
-        self.poll_source(cx)
+        self.poll_chunk(cx)
     }
 }
 
@@ -210,28 +247,31 @@ impl AsyncRead for Body {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.rest.is_empty() {
-            if let Source::Failed(error) = &self.source {
-                return Poll::Ready(Err(error.clone().into()));
-            }
-            match ready!(self.poll_source(cx)) {
-                None => return Poll::Ready(Ok(())),
-                Some(Ok(chunk)) => self.rest = chunk,
-                Some(Err(error)) => return Poll::Ready(Err(error.into())),
-            }
+        if let Source::Failed(error) = &self.0 {
+            return Poll::Ready(Err(error.clone().into()));
         }
-        let len = self.rest.len().min(buf.remaining());
-        buf.put_slice(&self.rest.split_to(len));
+        let Some(chunk) = ready!(self.poll_chunk(cx)) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut chunk = chunk?;
+        buf.put_slice(&chunk.split_to(chunk.len().min(buf.remaining())));
+        match &mut self.0 {
+            Source::Whole(bytes) => *bytes = chunk,
+            Source::Stream(stream) => {
+                let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+                stream.as_mut().progress().rest = chunk;
+            }
+            Source::Failed(_) => {}
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match &self.source {
+        let source = match &self.0 {
             Source::Whole(_) => "whole",
             Source::Stream(_) => "stream",
-            Source::Ended => "ended",
             Source::Failed(_) => "failed",
         };
         write!(f, "Body({source}, {:?} bytes to come)", self.len())
