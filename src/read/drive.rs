@@ -18,7 +18,7 @@ use crate::{
     counters::count,
     engine::{Engine, refused},
     fetch::{BoxFetch, FetchContext, Fetched, Found},
-    freshness::Freshness,
+    freshness::{Freshness, judge},
     policy::Policy,
     refresh::refresh_behind,
     response::{Source, Stale},
@@ -109,7 +109,11 @@ async fn fly(
             Err(error)
         }
         None => {
-            let Some(fetcher) = flight.fetching() else {
+            let meanwhile = look
+                .candidate
+                .as_ref()
+                .and_then(|hit| hit.meanwhile(engine));
+            let Some(fetcher) = flight.fetching(meanwhile.map(Arc::new)) else {
                 return Ok(());
             };
             let began = engine.now();
@@ -134,6 +138,31 @@ async fn fly(
             let lanes = answer.lanes(engine, seats);
             answer.land(engine, flight, plan, lanes).await
         }
+    }
+}
+
+impl Hit {
+    /// What those may have meanwhile who need not wait for the fetch.
+    fn meanwhile(&self, engine: &Engine) -> Option<Opening> {
+        let metadata = &self.object.metadata;
+        let stale = match judge(metadata, None, engine.now()) {
+            Freshness::Fresh => None,
+            Freshness::Stale => Some(Stale::WhileRevalidate),
+            Freshness::Expired { .. } => return None,
+        };
+        Some(Opening {
+            header: Arc::new(metadata.header().clone()),
+            stored: Some(Arc::clone(metadata)),
+            len: Some(metadata.len()),
+            source: engine.tiers[self.tier].source(),
+            stale,
+            revalidated: false,
+            // The body that is open is kept for the fetch.
+            carrier: Carrier::Direct {
+                tier: self.tier,
+                object: Mutex::new(None),
+            },
+        })
     }
 }
 

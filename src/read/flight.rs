@@ -51,7 +51,8 @@ struct State {
 
 enum Phase {
     Looking,
-    Fetching,
+    /// With what may be served meanwhile.
+    Fetching(Option<Arc<Opening>>),
     Open(Arc<Opening>),
     Over(Over),
 }
@@ -153,11 +154,11 @@ impl Flight {
     // --- what the driver tells ---
 
     /// The tiers have nothing: gives the fetcher to run, or ends the flight where nobody has one.
-    pub(crate) fn fetching(&self) -> Option<BoxFetch> {
+    pub(crate) fn fetching(&self, meanwhile: Option<Arc<Opening>>) -> Option<BoxFetch> {
         let mut state = lock(&self.state);
         let fetcher = state.fetcher.take();
         state.phase = match fetcher {
-            Some(_) => Phase::Fetching,
+            Some(_) => Phase::Fetching(meanwhile),
             None => Phase::Over(Over::Nowhere),
         };
         let wakers = state.spool.wake_all();
@@ -303,15 +304,18 @@ impl Member {
     }
 
     /// Waits until the flight is open or over. Cancel safe.
-    pub(crate) async fn opened(&self) -> Seen {
+    pub(crate) async fn opened(&self, accepts: impl Fn(&Header) -> bool) -> Seen {
         poll_fn(|cx| {
             let mut state = lock(&self.flight.state);
             let seen = match &state.phase {
                 Phase::Open(opening) => Seen::Open(Arc::clone(opening)),
                 Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
                 Phase::Over(Over::Nowhere) => Seen::Nowhere,
-                Phase::Fetching if !self.fetches => Seen::Nowhere,
-                Phase::Looking | Phase::Fetching => {
+                Phase::Fetching(Some(meanwhile)) if accepts(&meanwhile.header) => {
+                    Seen::Open(Arc::clone(meanwhile))
+                }
+                Phase::Fetching(_) if !self.fetches => Seen::Nowhere,
+                Phase::Looking | Phase::Fetching(_) => {
                     state.spool.wait(self.id, cx.waker());
                     return Poll::Pending;
                 }

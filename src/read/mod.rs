@@ -68,7 +68,7 @@ pub(crate) async fn read<F: Fetch>(
 ) -> Result<Response> {
     let mut anew = ask.refresh;
     let mut given_back = None;
-    for _ in 0..ATTEMPTS_MAX {
+    for attempt in 0..ATTEMPTS_MAX {
         engine.check_open()?;
         let mut lend = || {
             given_back
@@ -76,7 +76,10 @@ pub(crate) async fn read<F: Fetch>(
                 .or_else(|| fetch.take().and_then(Fetch::boxed))
         };
         let (member, first) = board(engine, &key, ask, fetches, anew, &mut lend)?;
-        let opening = match member.opened().await {
+        // What may be served while a refresh runs will do, but for whom it was there no more.
+        let accepts =
+            |header: &Header| attempt == 0 && !ask.refresh && !ask.rejects(engine, header);
+        let opening = match member.opened(accepts).await {
             Seen::Open(opening) => opening,
             Seen::Failed(error) => return Err(error),
             Seen::Nowhere if !fetches => return Ok(nowhere()),

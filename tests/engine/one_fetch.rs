@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
-use larder::{Cache, Error, Fetched, InFlight, Policy, Promote, StoreExt, Tier};
+use larder::{Cache, Draft, Error, Fetched, InFlight, Policy, Promote, StoreExt, Tier};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -128,7 +128,7 @@ async fn s34_a_fetcher_that_panics_gives_an_error_to_all_and_frees_the_key() {
             };
             cache.get_or_fetch("a", fetch).into_future()
         });
-        for read in join_all(reads).await {
+        for read in timeout(SECOND, join_all(reads)).await.unwrap() {
             read.unwrap_err();
         }
         settle(&cache).await;
@@ -149,7 +149,7 @@ async fn s34_a_body_that_panics_gives_an_error_after_its_bytes_and_frees_the_key
         Ok(Fetched::stream(Some(2_000), given.chain(panics)))
     });
     let first = cache.get_or_fetch("a", fetch).await.unwrap();
-    let (bytes, end) = to_the_end(first).await;
+    let (bytes, end) = timeout(SECOND, to_the_end(first)).await.unwrap();
     assert_eq!(bytes, pattern(1_000));
     end.unwrap_err();
     settle(&cache).await;
@@ -261,4 +261,34 @@ async fn a_result_that_lives_for_no_time_is_shared_by_those_who_waited_for_it() 
         settle(&cache).await;
         assert_eq!(origin.fetches(), round, "and by nobody else");
     }
+}
+
+/// The reads that come while the refresh runs find the object in the lower tier only.
+#[tokio::test(start_paused = true)]
+async fn s36_a_stale_hit_lower_down_is_served_at_once_while_its_refresh_runs() {
+    let clock = clock();
+    let (hot, cold) = (memory_at(&clock), memory_at(&clock));
+    let builder = Cache::builder().tier(hot.clone());
+    let builder = builder.tier(Tier::new(cold).promote(Promote::Never));
+    let builder = builder.policy(stale_for_a_while()).clock(clock.clone());
+    let cache = builder.build().unwrap();
+    cache.insert("a", "old", Draft::new()).await.unwrap();
+    hot.remove("a").await.unwrap();
+    clock.advance(61 * SECOND);
+    let origin = Origin::default();
+    for _ in 0..3 {
+        let fetch = origin.does(async |_| {
+            sleep(5 * SECOND).await;
+            Ok(Fetched::bytes("new"))
+        });
+        let began = Instant::now();
+        let response = cache.get_or_fetch("a", fetch).await.unwrap();
+        assert!(response.status().is_stale());
+        assert_eq!(text(response).await, "old");
+        assert!(began.elapsed() < SECOND, "it waited for the origin");
+        sleep(SECOND).await;
+    }
+    settle(&cache).await;
+    assert_eq!(origin.fetches(), 1);
+    assert_eq!(text(cache.get("a").await.unwrap()).await, "new");
 }
