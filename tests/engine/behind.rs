@@ -4,7 +4,9 @@ use larder::{Cache, Draft, ErrorKind, Fetched, Store, StoreExt, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op};
 
 use crate::{
-    levers::{Gate, KEY, breathe, deleting, evict, faulty, held, inserting, reading, seen},
+    levers::{
+        Gate, KEY, breathe, deleting, evict, faulty, held, inserting, reading, seen, stalled,
+    },
     support::{Origin, SECOND, clock, settle, strict},
 };
 
@@ -33,7 +35,7 @@ async fn a_set_deletes_there_before_it_returns_and_the_bytes_follow() {
     assert_eq!(written.tiers, 2);
     assert_eq!(held(lower.inner()).await, None, "v1 is gone, v2 follows");
     assert_eq!(cache.in_flight().behind, 1);
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     lower.faults().release();
     settle(&cache).await;
     assert_eq!(held(lower.inner()).await.as_deref(), Some("v2"));
@@ -47,14 +49,14 @@ async fn a_set_waits_for_the_delete_there_and_not_for_the_bytes() {
     let cache = cache(&upper, &lower);
     lower.faults().on(Op::Delete).inject(Fault::Stall);
     let set = inserting(&cache, "v1");
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     breathe().await;
     assert!(!set.is_finished());
     assert_eq!(held(upper.inner()).await, None, "tier 0 comes last");
     lower.faults().on(Op::Set).inject(Fault::Stall);
     lower.faults().release();
     set.await.unwrap().unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     assert_eq!(seen(&cache).await.as_deref(), Some("v1"));
     lower.faults().release();
     settle(&cache).await;
@@ -68,7 +70,7 @@ async fn s76_queued_bytes_never_land_after_a_delete() {
             let cache = cache(&upper, &lower);
             lower.faults().on(step).inject(fault);
             cache.insert(KEY, "v1", Draft::new()).await.unwrap();
-            lower.faults().until_stalled(1).await;
+            stalled(&lower, 1).await;
             let delete = deleting(&cache);
             breathe().await;
             lower.faults().release();
@@ -89,7 +91,7 @@ async fn s76_queued_bytes_never_land_over_a_second_set() {
             let cache = cache(&upper, &lower);
             lower.faults().on(step).inject(fault);
             cache.insert(KEY, "v1", Draft::new()).await.unwrap();
-            lower.faults().until_stalled(1).await;
+            stalled(&lower, 1).await;
             let set = inserting(&cache, "v2");
             breathe().await;
             lower.faults().release();
@@ -117,7 +119,7 @@ async fn s76_bytes_that_wait_for_a_worker_never_land_after_a_delete() {
         let key = format!("other {other}");
         cache.insert(&key, "v1", Draft::new()).await.unwrap();
     }
-    lower.faults().until_stalled(16).await;
+    stalled(&lower, 16).await;
     cache.insert(KEY, "v1", Draft::new()).await.unwrap();
     breathe().await;
     assert_eq!(lower.faults().stalled(), 16, "it waits");
@@ -136,7 +138,7 @@ async fn s76_a_fetch_during_a_queued_write_is_not_undone_by_it() {
     let cache = cache(&upper, &lower);
     lower.faults().on(Op::Write).inject(Fault::Stall);
     cache.insert(KEY, "v1", Draft::new()).await.unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     evict(upper.inner()).await;
     let reader = reading(&cache, origin.gives_after(&gate, || Fetched::bytes("v2")));
     gate.reached().await;
@@ -241,7 +243,7 @@ async fn s73_a_write_behind_whose_commit_timed_out_is_not_read() {
         .nth(2)
         .inject(Fault::Fail(ErrorKind::Unavailable));
     cache.insert(KEY, "v1", Draft::new()).await.unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(
         held(lower.inner()).await.as_deref(),

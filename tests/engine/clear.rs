@@ -4,7 +4,9 @@ use larder::{Cache, Draft, ErrorKind, Fetched, Store, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op};
 
 use crate::{
-    levers::{Gate, KEY, breathe, evict, faulty, halves, held, inserting, reading, seen, small},
+    levers::{
+        Gate, KEY, breathe, evict, faulty, halves, held, inserting, reading, seen, small, stalled,
+    },
     plain::Plain,
     support::{Origin, clock, settle, strict},
 };
@@ -91,7 +93,7 @@ async fn a_clear_during_the_commit_of_a_fill_removes_it() {
         let cache = stack(&tiers);
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         assert_eq!(reading(&cache, origin.gives("a")).await.unwrap(), "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let clear = clearing(&cache);
         breathe().await;
         assert!(!clear.is_finished());
@@ -108,7 +110,7 @@ async fn a_clear_during_the_commit_of_a_set_removes_it() {
         let cache = stack(&tiers);
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         let set = inserting(&cache, "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let clear = clearing(&cache);
         breathe().await;
         tiers[slow].faults().release();
@@ -131,7 +133,7 @@ async fn a_promotion_that_begins_during_a_clear_brings_nothing_back() {
         .key(KEY)
         .inject(Fault::Stall);
     let clear = clearing(&cache);
-    tiers[2].faults().until_stalled(1).await;
+    stalled(&tiers[2], 1).await;
     assert_eq!(reading(&cache, origin.gives("unused")).await.unwrap(), "a");
     tiers[2].faults().release();
     clear.await.unwrap().unwrap();
@@ -151,7 +153,7 @@ async fn what_is_queued_to_be_written_behind_never_lands_after_a_clear() {
     for step in [Op::Set, Op::Write, Op::Commit] {
         lower.faults().on(step).inject(Fault::Stall);
         cache.insert(KEY, "a", Draft::new()).await.unwrap();
-        lower.faults().until_stalled(1).await;
+        stalled(&lower, 1).await;
         let clear = clearing(&cache);
         breathe().await;
         lower.faults().release();

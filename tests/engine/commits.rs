@@ -9,7 +9,7 @@ use larder_conformance::{Fault, Faulty, Model, Op};
 use tokio::task::JoinHandle;
 
 use crate::{
-    levers::{KEY, body, breathe, evict, faulty, held, reading, seen},
+    levers::{KEY, body, breathe, evict, faulty, held, reading, seen, stalled},
     plain::Plain,
     support::{Origin, SECOND, clock, settle, strict, text},
 };
@@ -30,7 +30,7 @@ async fn a_stale_hit_below_is_refreshed_though_its_promotion_still_commits() {
     upper.faults().on(Op::Commit).inject(Fault::Stall);
     let stale = reading(&cache, origin.gives("new")).await.unwrap();
     assert_eq!(stale, "old");
-    upper.faults().until_stalled(1).await;
+    stalled(&upper, 1).await;
     breathe().await;
     upper.faults().release();
     settle(&cache).await;
@@ -61,7 +61,7 @@ async fn s81_a_reader_that_cannot_join_a_flight_waits_for_its_commit_and_does_no
         ))
     });
     let first = cache.get_or_fetch(KEY, long).await.unwrap();
-    tier.faults().until_stalled(1).await;
+    stalled(&tier, 1).await;
     // What the first reader has not read yet was staged, and is lost: nobody else can join.
     store.lose_staged();
     let lost = first.into_body().unwrap().bytes(2 << 20).await;
@@ -91,7 +91,7 @@ async fn found_by_a_get(age: Duration) -> (Cache, Faulty<Model>, JoinHandle<Resp
         let cache = cache.clone();
         async move { cache.get(KEY).await.unwrap() }
     });
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     (cache, lower, first)
 }
 
@@ -123,7 +123,7 @@ async fn a_reader_whose_object_goes_before_it_is_opened_still_fetches() {
     lower.faults().on(Op::Get).inject(Fault::Stall);
     lower.faults().release();
     let first = first.await.unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     cache.delete(KEY).await.unwrap();
     lower.faults().release();
     assert_eq!(text(first).await, "old");

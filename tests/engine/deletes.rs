@@ -7,7 +7,7 @@ use larder_conformance::{Fault, Faulty, Model, Op};
 use crate::{
     levers::{
         Gate, KEY, body, breathe, deleting, evict, faulty, halves, held, inserting, reading, seen,
-        small, tag, tagged,
+        small, stalled, tag, tagged,
     },
     support::{Origin, SECOND, clock, settle, strict},
 };
@@ -56,7 +56,7 @@ async fn s13_a_delete_between_two_tiers_of_a_fill_stays() {
         let cache = stack(&tiers);
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         assert_eq!(reading(&cache, origin.gives("a")).await.unwrap(), "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let delete = deleting(&cache);
         breathe().await;
         tiers[slow].faults().release();
@@ -72,7 +72,7 @@ async fn s13_a_delete_between_two_tiers_of_a_set_stays() {
         let cache = stack(&tiers);
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         let set = inserting(&cache, "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let delete = deleting(&cache);
         breathe().await;
         assert!(!delete.is_finished(), "it takes its turn");
@@ -90,7 +90,7 @@ async fn s13_a_delete_during_a_commit_that_never_ends_waits_for_the_time_out_and
         let cache = stack(&tiers);
         tiers[1].faults().on(Op::Commit).inject(fault);
         let set = inserting(&cache, "a");
-        tiers[1].faults().until_stalled(1).await;
+        stalled(&tiers[1], 1).await;
         tokio::time::timeout(6 * SECOND, cache.delete(KEY))
             .await
             .expect("bounded by the tier's time-out")
@@ -110,7 +110,7 @@ async fn s13_a_delete_during_a_promotion_that_streams_stays() {
     evict(tiers[1].inner()).await;
     tiers[2].faults().on(Op::Body).inject(Fault::Stall);
     let reader = reading(&cache, origin.gives("unused"));
-    tiers[2].faults().until_stalled(1).await;
+    stalled(&tiers[2], 1).await;
     cache.delete(KEY).await.unwrap();
     tiers[2].faults().release();
     assert_eq!(
@@ -131,7 +131,7 @@ async fn s13_a_delete_while_a_promotion_commits_stays() {
         evict(tiers[1].inner()).await;
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         assert_eq!(reading(&cache, origin.gives("unused")).await.unwrap(), "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let delete = deleting(&cache);
         breathe().await;
         tiers[slow].faults().release();
@@ -148,7 +148,7 @@ async fn s13_a_promotion_that_begins_between_two_tiers_of_a_delete_brings_nothin
     evict(tiers[0].inner()).await;
     tiers[1].faults().on(Op::Delete).inject(Fault::Stall);
     let delete = deleting(&cache);
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     assert_eq!(held(tiers[2].inner()).await, None, "bottom-up");
     // The delete has not returned: what is read now may still be the object.
     assert_eq!(reading(&cache, origin.gives("unused")).await.unwrap(), "a");
@@ -164,7 +164,7 @@ async fn s13_a_fetch_that_begins_between_two_tiers_of_a_delete_brings_nothing_ba
     let cache = stack(&tiers);
     tiers[1].faults().on(Op::Delete).inject(Fault::Stall);
     let delete = deleting(&cache);
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     let reader = reading(&cache, origin.gives_after(&gate, || Fetched::bytes("a")));
     gate.reached().await;
     tiers[1].faults().release();
@@ -216,7 +216,7 @@ async fn s14_a_conditional_read_that_begins_after_a_delete_is_never_not_modified
     evict(tiers[0].inner()).await;
     tiers[1].faults().on(Op::Get).inject(Fault::StallAfter);
     let before = reading(&cache, origin.gives("unused"));
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     cache.delete(KEY).await.unwrap();
     let after = cache.get(KEY).if_none_match(tag("v1")).await.unwrap();
     assert!(after.is_absent());
@@ -248,7 +248,7 @@ async fn s14_a_conditional_read_that_a_delete_overtakes_is_not_not_modified() {
                 }
             }
         });
-        tiers[1].faults().until_stalled(1).await;
+        stalled(&tiers[1], 1).await;
         cache.delete(KEY).await.unwrap();
         tiers[1].faults().release();
         let answer = read.await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use larder_conformance::{Fault, Model, Op};
 use crate::{
     levers::{
         Gate, KEY, breathe, evict, faulty, halves, held, inserting, reading, refreshing, seen,
-        small,
+        small, stalled,
     },
     support::{Origin, SECOND, broken, clock, settle, strict, text},
 };
@@ -163,7 +163,7 @@ async fn s12_a_set_waits_for_a_fill_in_its_commit_phase_and_wins() {
     upper.faults().on(Op::Commit).inject(Fault::Stall);
     let reader = reading(&cache, origin.gives("old"));
     assert_eq!(reader.await.unwrap(), "old");
-    upper.faults().until_stalled(1).await;
+    stalled(&upper, 1).await;
     assert_eq!(held(lower.inner()).await.as_deref(), Some("old"));
     let set = inserting(&cache, "new");
     breathe().await;
@@ -255,7 +255,7 @@ async fn s74_a_delete_while_a_flight_looks_keeps_new_readers_out_of_it() {
     evict(upper.inner()).await;
     lower.faults().on(Op::Get).inject(Fault::StallAfter);
     let before = reading(&cache, origin.gives("unused"));
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     cache.delete(KEY).await.unwrap();
     let after = reading(&cache, origin.gives("new"));
     assert_eq!(after.await.unwrap(), "new");

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream};
 use larder::{Cache, Draft, EntityTag, FetchContext, Fetched, Response, Result, Store, StoreExt};
 use larder_conformance::{Faulty, Model, Setup};
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 
-use crate::support::{Origin, text};
+use crate::support::{Origin, SECOND, text};
 
 /// The key that a test is about.
 pub(crate) const KEY: &str = "k";
@@ -34,7 +34,8 @@ impl Gate {
 
     /// Waits until someone stands there.
     pub(crate) async fn reached(&self) {
-        self.reached.acquire().await.expect("a gate").forget();
+        let reached = timeout(3600 * SECOND, self.reached.acquire()).await;
+        reached.expect("someone comes").expect("a gate").forget();
     }
 
     /// Lets one pass.
@@ -115,6 +116,12 @@ pub(crate) async fn body(response: Response) -> Option<String> {
 pub(crate) async fn held(store: &impl Store) -> Option<String> {
     let bytes = store.read(KEY, 1 << 20).await.unwrap()?;
     Some(String::from_utf8(bytes.into()).unwrap())
+}
+
+/// Waits until so many operations of a store are stalled.
+pub(crate) async fn stalled(store: &Faulty<impl Store>, count: usize) {
+    let stalled = timeout(3600 * SECOND, store.faults().until_stalled(count)).await;
+    stalled.expect("an operation that stalls");
 }
 
 /// Lets every task run as far as it can. No time passes.

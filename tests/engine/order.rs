@@ -4,7 +4,9 @@ use larder::{Cache, Draft, ErrorKind, Fetched, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op, Setup};
 
 use crate::{
-    levers::{KEY, breathe, deleting, evict, faulty, held, inserting, reading, seen, small},
+    levers::{
+        KEY, breathe, deleting, evict, faulty, held, inserting, reading, seen, small, stalled,
+    },
     support::{Origin, SECOND, clock, settle, strict},
 };
 
@@ -34,7 +36,7 @@ async fn assert_order(cache: &Cache, tiers: &[Faulty<Model>; 4], op: Op) {
             }),
             _ => deleting(cache),
         };
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         breathe().await;
         for (other, &tier) in ORDER.iter().enumerate() {
             let calls = tiers[tier].faults().calls(op) - before[tier];
@@ -68,7 +70,7 @@ async fn fills_go_to_shared_tiers_first_and_then_bottom_up() {
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         let origin = Origin::default();
         assert_eq!(reading(&cache, origin.gives("a")).await.unwrap(), "a");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         for (other, &tier) in ORDER.iter().enumerate() {
             let expected = (other < position).then_some("a");
             assert_eq!(held(tiers[tier].inner()).await.as_deref(), expected);
@@ -121,7 +123,7 @@ async fn s70_a_reader_from_below_during_a_set_never_brings_the_older_object_back
     // The reader opens v1 below, and is about to promote it.
     lower.faults().on(Op::Body).inject(Fault::Stall);
     let reader = reading(&cache, origin.gives("unused"));
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     cache.insert(KEY, "v2", Draft::new()).await.unwrap();
     evict(upper.inner()).await;
     lower.faults().release();
@@ -139,7 +141,7 @@ async fn s70_a_reader_from_below_between_two_tiers_of_a_set_never_brings_the_old
         cache.insert(KEY, "v1", Draft::new()).await.unwrap();
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         let set = inserting(&cache, "v2");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         evict(tiers[0].inner()).await;
         let during = reading(&cache, origin.gives("unused")).await.unwrap();
         assert_eq!(during, if slow == 0 { "v2" } else { "v1" });
@@ -162,7 +164,7 @@ async fn s70_a_set_while_a_promotion_commits_wins() {
     evict(upper.inner()).await;
     upper.faults().on(Op::Commit).inject(Fault::Stall);
     assert_eq!(reading(&cache, origin.gives("unused")).await.unwrap(), "v1");
-    upper.faults().until_stalled(1).await;
+    stalled(&upper, 1).await;
     let set = inserting(&cache, "v2");
     breathe().await;
     assert_eq!(
@@ -213,7 +215,7 @@ async fn s71_of_two_sets_at_once_the_one_whose_turn_comes_later_is_in_every_tier
     let cache = builder.build().unwrap();
     tiers[1].faults().on(Op::Commit).inject(Fault::Stall);
     let first = inserting(&cache, "a");
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     let second = inserting(&cache, "b");
     breathe().await;
     tiers[1].faults().release();

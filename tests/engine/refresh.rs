@@ -4,7 +4,7 @@ use larder::{Cache, Draft, Fetched, Tier};
 use larder_conformance::{Fault, Op};
 
 use crate::{
-    levers::{Gate, KEY, breathe, faulty, held, reading, refreshing, seen, small},
+    levers::{Gate, KEY, breathe, faulty, held, reading, refreshing, seen, small, stalled},
     support::{Origin, clock, settle, strict},
 };
 
@@ -90,7 +90,7 @@ async fn s78_a_refresh_during_the_commit_of_a_fill_replaces_it() {
             .unwrap();
         tiers[slow].faults().on(Op::Commit).inject(Fault::Stall);
         assert_eq!(reading(&cache, origin.gives("old")).await.unwrap(), "old");
-        tiers[slow].faults().until_stalled(1).await;
+        stalled(&tiers[slow], 1).await;
         let fresh = refreshing(&cache, origin.gives("new"));
         breathe().await;
         tiers[slow].faults().release();
@@ -116,7 +116,7 @@ async fn s78_a_refresh_replaces_what_is_queued_to_be_written_behind() {
         .unwrap();
     lower.faults().on(Op::Write).inject(Fault::Stall);
     cache.insert(KEY, "old", Draft::new()).await.unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     let fresh = refreshing(&cache, origin.gives_after(&gate, || Fetched::bytes("new")));
     gate.reached().await;
     lower.faults().release();

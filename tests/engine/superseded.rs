@@ -6,7 +6,8 @@ use larder_conformance::{Fault, Faulty, Model, Op};
 
 use crate::{
     levers::{
-        Gate, KEY, breathe, evict, faulty, held, reading, refreshing, seen, small, tag, tagged,
+        Gate, KEY, breathe, evict, faulty, held, reading, refreshing, seen, small, stalled, tag,
+        tagged,
     },
     support::{Origin, SECOND, clock, settle, strict},
 };
@@ -97,7 +98,7 @@ async fn s20_a_delete_in_another_process_between_two_tiers_of_a_fill_wins_in_the
     let (other, origin) = (process(&there, &shared), Origin::default());
     here.faults().on(Op::Commit).inject(Fault::Stall);
     assert_eq!(reading(&cache, origin.gives("old")).await.unwrap(), "old");
-    here.faults().until_stalled(1).await;
+    stalled(&here, 1).await;
     other.delete(KEY).await.unwrap();
     here.faults().release();
     settle(&cache).await;
@@ -224,7 +225,7 @@ async fn s15_taking_back_leaves_a_newer_object_alone() {
     let cache = stack(&tiers);
     tiers[1].faults().on(Op::Commit).inject(Fault::Stall);
     assert_eq!(reading(&cache, origin.gives("old")).await.unwrap(), "old");
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     write_beside(&tiers[2], "new").await;
     write_beside(&tiers[1], "new").await;
     tiers[1].faults().release();
@@ -250,7 +251,7 @@ async fn s15_taking_back_leaves_an_object_alone_that_lands_while_it_looks() {
         tiers[2].faults().on(op).inject(fault);
         gate.open();
         assert_eq!(reader.await.unwrap(), "old");
-        tiers[2].faults().until_stalled(1).await;
+        stalled(&tiers[2], 1).await;
         write_beside(&tiers[2], "new").await;
         tiers[2].faults().release();
         settle(&cache).await;

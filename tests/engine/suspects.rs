@@ -4,7 +4,7 @@ use larder::{Cache, Draft, Error, ErrorKind, StoreExt};
 use larder_conformance::{Fault, Faulty, Model, Op};
 
 use crate::{
-    levers::{KEY, breathe, evict, faulty, held, reading, seen},
+    levers::{KEY, breathe, evict, faulty, held, reading, seen, stalled},
     support::{Origin, clock, settle, strict},
 };
 
@@ -138,7 +138,7 @@ async fn a_fill_that_adds_nothing_to_a_suspect_tier_does_not_end_the_suspicion()
         .unwrap();
     lower.faults().on(Op::Write).inject(Fault::Stall);
     cache.insert(KEY, "v1", Draft::new()).await.unwrap();
-    lower.faults().until_stalled(1).await;
+    stalled(&lower, 1).await;
     evict(upper.inner()).await;
     let fetch = origin.gives_after(&gate, || larder::Fetched::bytes("too long to be held"));
     let reader = reading(&cache, fetch);
@@ -208,7 +208,7 @@ async fn a_delete_that_fails_during_a_clear_keeps_the_tier_distrusted() {
         let cache = cache.clone();
         async move { cache.clear().await }
     });
-    tiers[1].faults().until_stalled(1).await;
+    stalled(&tiers[1], 1).await;
     cache.insert(KEY, "v1", Draft::new()).await.unwrap();
     tiers[1].faults().on(Op::Delete).key(KEY).inject(DOWN);
     cache.delete(KEY).await.unwrap_err();

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use larder::{Cache, Draft, ErrorKind, Fetched, InFlight, StoreExt, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op};
 
-use crate::support::{Origin, broken, clock, settle, strict};
+use crate::{
+    levers::stalled,
+    support::{Origin, broken, clock, settle, strict},
+};
 
 /// How many keys are under way at once. The cache allows no more flights, so that one which leaves
 /// its place behind is missed soon.
@@ -112,7 +115,7 @@ async fn s18_cancelled_writes_leave_nothing_behind() {
                 cache.delete("k").await
             }
         });
-        store.faults().until_stalled(1).await;
+        stalled(&store, 1).await;
         work.abort();
         assert!(work.await.unwrap_err().is_cancelled());
         store.faults().release();
