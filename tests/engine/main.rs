@@ -15,6 +15,7 @@ mod freshness;
 mod input;
 mod joins;
 mod laggards;
+mod late;
 mod levers;
 mod lifetimes;
 mod one_fetch;

@@ -4,7 +4,9 @@ use larder::{Cache, Draft, Fetched, Tier};
 use larder_conformance::{Fault, Op};
 
 use crate::{
-    levers::{Gate, KEY, breathe, faulty, held, reading, refreshing, seen, small, stalled},
+    levers::{
+        Gate, KEY, breathe, faulty, held, inserting, reading, refreshing, seen, small, stalled,
+    },
     support::{Origin, clock, settle, strict},
 };
 
@@ -129,4 +131,31 @@ async fn s78_a_refresh_replaces_what_is_queued_to_be_written_behind() {
         assert_eq!(tier.inner().fences(), 0);
     }
     assert_eq!(seen(&cache).await.as_deref(), Some("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s78_a_refresh_that_a_set_overtakes_leaves_what_the_set_queued() {
+    let (upper, lower, origin) = (faulty(), faulty(), Origin::default());
+    let cache = Cache::builder()
+        .tier(upper.clone())
+        .tier(Tier::new(lower.clone()).behind())
+        .policy(strict())
+        .clock(clock())
+        .build()
+        .unwrap();
+    upper.faults().on(Op::Commit).inject(Fault::Stall);
+    lower.faults().on(Op::Write).inject(Fault::Stall);
+    let set = inserting(&cache, "new");
+    stalled(&upper, 1).await;
+    let overtaken = refreshing(&cache, origin.gives("old"));
+    breathe().await;
+    upper.faults().release();
+    set.await.unwrap().unwrap();
+    assert_eq!(overtaken.await.unwrap(), "old");
+    stalled(&lower, 1).await;
+    lower.faults().release();
+    settle(&cache).await;
+    for tier in [&upper, &lower] {
+        assert_eq!(held(tier.inner()).await.as_deref(), Some("new"));
+    }
 }
