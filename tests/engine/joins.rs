@@ -184,6 +184,7 @@ async fn a_flight_begun_by_a_get_takes_the_fetcher_of_the_first_reader_that_has_
     assert!(keeps.status().is_joined());
     assert_eq!(text(keeps).await, "lent");
     assert_eq!((first.fetches(), second.fetches()), (1, 0));
+    assert_eq!(cold.faults().calls(Op::Get), 1, "all in one flight");
 }
 
 #[tokio::test(start_paused = true)]

@@ -208,9 +208,14 @@ async fn s79_what_is_lost_everywhere_is_an_error_and_never_a_clean_end() {
     let object = pattern(64 * CHUNK);
     let losing = Plain::new(Model::new());
     let (cache, _dir) = cache(losing.clone());
-    let body = object.clone();
-    let fetch = Origin::default().does(async move |_| Ok(streamed(&body, CHUNK)));
+    // Of no declared length, so that nothing but the flight knows where the end is.
+    let (feed, fetched) = feed(None);
+    let fetch = Origin::default().does(async move |_| Ok(fetched));
     let slow = cache.get_or_fetch("a", fetch).await.unwrap();
+    for chunk in chunks(&object, CHUNK) {
+        feed.gives(chunk);
+    }
+    drop(feed);
     settle(&cache).await;
     losing.lose_staged();
     let (bytes, end) = to_the_end(slow).await;

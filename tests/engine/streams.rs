@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use larder::{ByteRange, Cache, Draft, ErrorKind, Fetched, Promote, StoreExt, Tier};
 use larder_conformance::{Fault, Faulty, Model, Op};
 
+use tokio::time::timeout;
+
 use crate::{
     source::{chunks, feed, memory_at, pattern, streamed, to_the_end, whole},
     support::{Origin, SECOND, clock, memory, settle, strict, text},
@@ -270,7 +272,7 @@ async fn s81_between_the_end_of_a_flight_and_its_commit_nobody_misses_or_fetches
             });
             let first = cache.get_or_fetch("a", fetch).await.unwrap();
             assert_eq!(whole(first).await, object);
-            faults.until_stalled(1).await;
+            timeout(SECOND, faults.until_stalled(1)).await.unwrap();
             let joined = cache.get("a").await.unwrap();
             assert_eq!(whole(joined).await, object, "tier {tier} {fault:?}");
             let fetching = cache.get_or_fetch("a", origin.gives("again"));
