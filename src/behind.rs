@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::{
     counters::count,
     engine::Engine,
-    read::fill::remove,
+    read::lane::remove,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 

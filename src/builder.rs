@@ -17,7 +17,7 @@ use crate::{
     counters::Counts,
     engine::{Dice, Engine, Failures, OnAbandon, Settings},
     policy::Policy,
-    read::{flight::Flights, promote::SecondHits, spool::SpoolLimits},
+    read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
     sync::AtomicBool,
     tasks::{Pool, Tasks},

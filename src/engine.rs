@@ -11,7 +11,7 @@ use crate::{
     counters::Counts,
     freshness::SKEW_MAX,
     policy::Policy,
-    read::{flight::Flights, promote::SecondHits, spool::SpoolLimits},
+    read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
     tasks::{Pool, Tasks},

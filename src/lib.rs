@@ -32,7 +32,8 @@ pub use fetch::{Fetch, FetchContext, FetchWith, Fetched, NoFetch};
 pub use policy::Policy;
 pub use request::{Reading, Request};
 pub use response::{Content, Response, Source, Stale, Status};
-pub use stores::*;
+#[cfg(feature = "memory")]
+pub use stores::{Eviction, Memory, MemoryBuilder};
 pub use tier::{Promote, Tier};
 pub use write::{CacheWriter, Written};
 

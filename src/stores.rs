@@ -1,4 +1,4 @@
 //! The stores that come with Larder, each behind its feature.
 
 #[cfg(feature = "memory")]
-pub use larder_memory::Memory;
+pub use larder_memory::{Builder as MemoryBuilder, Eviction, Memory};

@@ -13,7 +13,10 @@ use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
 use crate::{
     engine::{Engine, refused},
     policy::Policy,
-    read::fill::{Fill, Lane, Published, remove},
+    read::{
+        fill::{Fill, Published},
+        lane::{Lane, remove},
+    },
     turns::TakeTurn,
 };
 

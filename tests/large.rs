@@ -2,6 +2,7 @@
 //!
 //! `cargo test --release --test large -- --ignored --nocapture 50_readers`
 //! `cargo test --release --test large -- --ignored --nocapture 1000_followers`
+#![allow(clippy::print_stdout)] // Its figures are what it is run for.
 
 use std::time::Duration;
 

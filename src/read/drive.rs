@@ -2,26 +2,24 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use larder_store::{Body, Error, ErrorKind, Header, KeyBuf, Object, Result};
+use larder_store::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 
 use super::{
-    fill::{Fill, Lane},
+    answer::{Answer, Origin},
     flight::{Carrier, Flight, Opening},
+    lane::Lane,
     look::{Accept, Hit, Look, Seat, look},
-    resume::resumed,
-    stream::stream,
 };
 use crate::{
     counters::count,
     engine::{Engine, refused},
-    fetch::{BoxFetch, FetchContext, Fetched, Found},
+    fetch::{BoxFetch, FetchContext, Fetched},
     freshness::{Freshness, judge},
     policy::Policy,
     refresh::refresh_behind,
-    response::{Source, Stale},
+    response::Stale,
     sync::Mutex,
 };
 
@@ -288,221 +286,4 @@ pub(crate) async fn fetch(
         }
     }
     result
-}
-
-/// What the readers get, and from where.
-struct Answer {
-    header: Arc<Header>,
-    len: Option<u64>,
-    source: Source,
-    stale: Option<Stale>,
-    revalidated: bool,
-    origin: Origin,
-    no_store: bool,
-}
-
-/// Where the bytes are.
-enum Origin {
-    /// In a tier; the object is open.
-    Tier(usize, Object),
-    /// On their way from the fetcher.
-    Body(Body),
-    Absent,
-}
-
-impl Answer {
-    /// The fetcher's answer, stamped.
-    fn new(
-        engine: &Engine,
-        plan: &Plan,
-        fetched: Fetched,
-        began: larder_store::Timestamp,
-        candidate: Option<Hit>,
-    ) -> Result<Self> {
-        let lifetimes = fetched.policy.or(plan.policy).lifetimes();
-        let no_store = fetched.no_store;
-        let mut header = Header::default();
-        let (len, source, origin, revalidated) = match (fetched.found, candidate) {
-            (Found::Body(body), _) => (body.len(), Source::Origin, Origin::Body(body), false),
-            (Found::Absent, _) => {
-                header.absent = true;
-                (Some(0), Source::Origin, Origin::Absent, false)
-            }
-            (Found::NotModified, Some(Hit { tier, object, .. })) => {
-                count(&engine.counts.revalidated);
-                header = object.metadata.header().clone();
-                let source = engine.tiers[tier].source();
-                (
-                    Some(object.metadata.len()),
-                    source,
-                    Origin::Tier(tier, object),
-                    true,
-                )
-            }
-            (Found::NotModified, None) => {
-                return Err(Error::invalid(
-                    "the fetcher said \"not modified\" though it was not asked about a stale copy",
-                ));
-            }
-        };
-        fetched.header.apply(&mut header);
-        lifetimes.stamp(&mut header, began, engine.dice.roll());
-        let header = Arc::new(header);
-        Ok(Self {
-            header,
-            len,
-            source,
-            stale: None,
-            revalidated,
-            origin,
-            no_store,
-        })
-    }
-
-    /// The seats as they are now. An entry that was evicted while the origin was asked about it is
-    /// written again, under the fence that was taken before: a delete would have ended that.
-    async fn still_held(&self, engine: &Engine, key: &KeyBuf, mut seats: Vec<Seat>) -> Vec<Seat> {
-        if !self.revalidated {
-            return seats;
-        }
-        for (seat, place) in seats.iter_mut().zip(&engine.tiers) {
-            if let Seat::Held(fence, _) = seat {
-                let stat = || place.store().stat(key.as_key());
-                let found = place.attempt("asking for metadata", stat).await;
-                if matches!(found, Ok(None)) {
-                    *seat = Seat::Missed(fence.clone());
-                }
-            }
-        }
-        seats
-    }
-
-    /// What each tier has to do.
-    fn lanes(&mut self, engine: &Engine, seats: Vec<Seat>) -> Vec<Lane> {
-        let renewed = match &self.origin {
-            Origin::Tier(tier, object) => Some((*tier, Arc::clone(&object.metadata))),
-            _ => None,
-        };
-        // The same object, of which the origin said that it is still right.
-        let is_same = |tier: usize, metadata: &larder_store::Metadata| {
-            renewed.as_ref().is_some_and(|(index, asked)| {
-                *index == tier
-                    || (metadata.etag.is_some()
-                        && metadata.etag == asked.etag
-                        && metadata.len() == asked.len())
-            })
-        };
-        let lane = |(seat, place): (Seat, &crate::tier::Place)| match seat {
-            Seat::Unknown => None,
-            Seat::Suspect => Some(Lane::delete(place, None)),
-            Seat::Missed(_) if self.no_store => None,
-            Seat::Held(fence, _) if self.no_store => Some(Lane::delete(place, Some(fence))),
-            Seat::Missed(fence) => Lane::write(place, &self.header, self.len, Some(fence), false),
-            Seat::Held(fence, metadata) => {
-                let touches = is_same(place.index, &metadata) && place.store().as_touch().is_some();
-                if touches {
-                    Some(Lane::touch(place, fence))
-                } else {
-                    Lane::write(place, &self.header, self.len, Some(fence), true)
-                }
-            }
-        };
-        seats
-            .into_iter()
-            .zip(&engine.tiers)
-            .filter_map(lane)
-            .collect()
-    }
-
-    /// How the members get it, and the source that is to be streamed, if any. An object that
-    /// nothing is filled from is left where it is.
-    fn opening(self, fills: bool) -> (Opening, Option<Body>) {
-        let (mut stored, mut source) = (None, None);
-        let carrier = match self.origin {
-            Origin::Absent => Carrier::Absent,
-            Origin::Tier(_, object) if object.metadata.absent => Carrier::Absent,
-            Origin::Tier(tier, object) if !fills => {
-                stored = (!self.revalidated).then(|| Arc::clone(&object.metadata));
-                Carrier::Direct {
-                    tier,
-                    object: Mutex::new(Some(object)),
-                }
-            }
-            Origin::Tier(_, Object { body, .. }) | Origin::Body(body) => match body.as_whole() {
-                Some(bytes) => Carrier::Whole(bytes.clone()),
-                None => {
-                    source = Some(body);
-                    Carrier::Spooled
-                }
-            },
-        };
-        let opening = Opening {
-            header: self.header,
-            stored,
-            len: self.len,
-            source: self.source,
-            stale: self.stale,
-            revalidated: self.revalidated,
-            carrier,
-        };
-        (opening, source)
-    }
-
-    /// Opens the flight, streams the source into the lanes, and commits them.
-    async fn land(
-        self,
-        engine: &Arc<Engine>,
-        flight: &Arc<Flight>,
-        plan: &Plan,
-        lanes: Vec<Lane>,
-    ) -> Result<()> {
-        let fills = lanes.iter().any(Lane::is_write);
-        let mut fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
-        let is_stored = matches!(self.origin, Origin::Tier(..));
-        let (header, len) = (Arc::clone(&self.header), self.len);
-        let (opening, source) = self.opening(fills);
-        let source = match (source, len) {
-            (Some(body), Some(len)) if is_stored => {
-                Some(resumed(engine, flight, *plan, header, len, body))
-            }
-            (source, _) => source,
-        };
-        let whole = match &opening.carrier {
-            Carrier::Whole(bytes) => Some(bytes.clone()),
-            _ => None,
-        };
-        flight.open(Arc::new(opening));
-        match (source, whole) {
-            // Boxed: most flights never get here, and all are spared its size.
-            (Some(body), _) => Box::pin(stream(engine, flight, plan, &mut fill, body)).await?,
-            (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
-            (None, None) => fill.open(engine, &flight.key, None).await,
-        }
-        commit(engine, flight, fill).await;
-        Ok(())
-    }
-}
-
-/// Writes a whole object to the lanes; its readers have it already.
-async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: &Bytes) {
-    flight.finish();
-    fill.open(engine, &flight.key, None).await;
-    if !bytes.is_empty() {
-        fill.write(engine, None, bytes).await;
-    }
-}
-
-/// Publishes in the key's turn, unless something newer has come.
-async fn commit(engine: &Arc<Engine>, flight: &Flight, fill: Fill) {
-    if fill.is_empty() {
-        return;
-    }
-    let turn = engine.turns.take(&flight.key).await;
-    if flight.is_retired() {
-        count(&engine.counts.flights_retired);
-    } else {
-        // What fails is counted by the tier; the readers have their bytes.
-        let _ = fill.commit(engine, &flight.key).await;
-    }
-    drop(turn);
 }

@@ -5,10 +5,13 @@
 //! [`drive`]: it looks the key up ([`look`]), runs the fetcher, opens, streams ([`stream`]) through
 //! the [`spool`] to the readers and through the [`fill`] to the tiers, and commits.
 
+mod answer;
 mod body;
 pub(crate) mod drive;
 pub(crate) mod fill;
 pub(crate) mod flight;
+pub(crate) mod flights;
+pub(crate) mod lane;
 pub(crate) mod look;
 #[cfg(all(test, shuttle))]
 mod model;
@@ -27,7 +30,8 @@ use larder_store::{
 use self::{
     body::FlightBody,
     drive::{Plan, drive},
-    flight::{Boarded, Carrier, Flight, Member, Opening, Seen},
+    flight::{Carrier, Flight, Member, Opening, Seen},
+    flights::Boarded,
     look::Accept,
 };
 use crate::{
@@ -270,7 +274,7 @@ impl Reader<'_> {
         let counts = &self.engine.counts;
         match &opening.source {
             Source::Tier { index, .. } => {
-                count(&self.engine.tiers[usize::from(*index)].counts.hits)
+                count(&self.engine.tiers[usize::from(*index)].counts.hits);
             }
             _ if self.first => count(&counts.misses),
             _ => {}

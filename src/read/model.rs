@@ -10,7 +10,8 @@ use shuttle::{future, thread};
 
 use super::{
     body::FlightBody,
-    flight::{Boarded, Carrier, Flight, Flights, Member, Opening, Seen},
+    flight::{Carrier, Flight, Member, Opening, Seen},
+    flights::{Boarded, Flights},
     spool::{Next, SpoolLimits},
 };
 use crate::{response::Source, sync::Mutex};

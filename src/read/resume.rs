@@ -61,7 +61,7 @@ pub(crate) fn resumed(
                     return Some((Ok(chunk), source));
                 }
                 Ok(None) => return None,
-                Err(error) => match source.from_origin().await {
+                Err(error) => match source.go_on().await {
                     Some(rest) => source.body = rest,
                     None => return Some((Err(error), source)),
                 },
@@ -73,7 +73,7 @@ pub(crate) fn resumed(
 
 impl Source {
     /// The rest of the object from the origin, if that has the same one.
-    async fn from_origin(&mut self) -> Option<Body> {
+    async fn go_on(&mut self) -> Option<Body> {
         let tag = self.header.etag.as_ref().filter(|tag| !tag.is_weak())?;
         let fetcher = self.flight.take_fetcher()?;
         tracing::debug!(at = self.at, "a tier failed half-way, the origin goes on");
