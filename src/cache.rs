@@ -1,8 +1,15 @@
 //! The handle that users hold, and its verbs.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use larder_store::{BoxError, Draft, Error, Key, KeyBuf, Metadata, Result, Usage};
 
 use crate::{
@@ -43,7 +50,7 @@ pub struct Cache(Arc<Shared>);
 
 struct Shared {
     engine: Arc<Engine>,
-    closing: tokio::sync::OnceCell<Result<()>>,
+    closing: OnceLock<future::Shared<BoxFuture<'static, Result<()>>>>,
 }
 
 impl Drop for Shared {
@@ -84,7 +91,7 @@ pub struct InFlight {
 
 impl Cache {
     pub(crate) fn new(engine: Engine) -> Self {
-        let closing = tokio::sync::OnceCell::new();
+        let closing = OnceLock::new();
         Self(Arc::new(Shared {
             engine: Arc::new(engine),
             closing,
@@ -137,7 +144,7 @@ impl Cache {
     }
 
     /// Writes a whole object to every tier. Times and lifetimes of the draft are stamped by the
-    /// cache's policy.
+    /// cache's policy; a length that it declares is checked.
     ///
     /// Cancel safety: the write goes on in the background once it was polled.
     pub async fn insert(
@@ -247,16 +254,19 @@ impl Cache {
     /// Idempotent; all who call it wait for the same end. `Timeout` when work had to be cut; what
     /// a write or a delete told its own caller stands.
     pub async fn close(&self) -> Result<()> {
-        let engine = Arc::clone(self.engine());
-        let close = async || {
+        let close = || {
+            let engine = Arc::clone(self.engine());
             engine.closed.store(true, Ordering::Release);
-            let engine = Arc::clone(&engine);
-            let closed = tokio::spawn(async move { close(&engine).await });
+            let runtime = engine.tasks.runtime().clone();
+            // A task of its own: it goes on when whoever called it has left.
+            let closed = runtime.spawn(async move { close(&engine).await });
+            let lost = |_| Err(Error::closed("the runtime"));
             closed
-                .await
-                .unwrap_or_else(|_| Err(Error::closed("the runtime")))
+                .map(move |closed| closed.unwrap_or_else(lost))
+                .boxed()
+                .shared()
         };
-        self.0.closing.get_or_init(close).await.clone()
+        self.0.closing.get_or_init(close).clone().await
     }
 }
 

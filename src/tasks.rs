@@ -99,6 +99,10 @@ impl Tasks {
         Submitted::Taken
     }
 
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Resolves when what nobody waits for is to end.
     pub(crate) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
         self.idle.clone().cancelled_owned()
