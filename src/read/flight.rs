@@ -307,14 +307,14 @@ impl Member {
     }
 
     /// Waits until the flight is open or over. Cancel safe.
-    pub(crate) async fn opened(&self, accepts: impl Fn(&Header) -> bool) -> Seen {
+    pub(crate) async fn opened(&self, accepts: impl Fn(&Opening) -> bool) -> Seen {
         poll_fn(|cx| {
             let mut state = lock(&self.flight.state);
             let seen = match &state.phase {
                 Phase::Open(opening) => Seen::Open(Arc::clone(opening)),
                 Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
                 Phase::Over(Over::Nowhere) => Seen::Nowhere,
-                Phase::Fetching(Some(meanwhile)) if accepts(&meanwhile.header) => {
+                Phase::Fetching(Some(meanwhile)) if accepts(meanwhile) => {
                     Seen::Open(Arc::clone(meanwhile))
                 }
                 Phase::Fetching(_) if !self.fetches => Seen::Nowhere,

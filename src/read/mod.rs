@@ -39,6 +39,7 @@ use crate::{
     counters::count,
     engine::{Engine, refused},
     fetch::{BoxFetch, Fetch},
+    freshness::{Freshness, judge},
     policy::Policy,
     response::{Content, Described, Response, Source, Stale, Status},
     sync::lock,
@@ -80,9 +81,16 @@ pub(crate) async fn read<F: Fetch>(
                 .or_else(|| fetch.take().and_then(Fetch::boxed))
         };
         let (member, first) = board(engine, &key, ask, fetches, anew, &mut lend)?;
-        // What may be served while a refresh runs will do, but for whom it was there no more.
-        let accepts =
-            |header: &Header| attempt == 0 && !ask.refresh && !ask.rejects(engine, header);
+        // What may be served while a refresh runs will do, as long as it may; but not for whom it
+        // was there no more.
+        let accepts = |meanwhile: &Opening| {
+            let may = match judge(&meanwhile.header, ask.max_age, engine.now()) {
+                Freshness::Fresh => true,
+                Freshness::Stale => meanwhile.stale.is_some(),
+                Freshness::Expired { .. } => false,
+            };
+            may && attempt == 0 && !ask.refresh
+        };
         let opening = match member.opened(accepts).await {
             Seen::Open(opening) => opening,
             Seen::Failed(error) => return Err(error),
