@@ -2,8 +2,15 @@
 
 use std::{io, time::Duration};
 
-use futures_util::{StreamExt, future::join_all, stream};
-use larder::{Cache, Draft, Error, Fetched, InFlight, Policy, Promote, StoreExt, Tier};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
+use larder::{
+    Cache, Draft, Error, FetchContext, Fetched, InFlight, ManualClock, Memory, Policy, Promote,
+    StoreExt, Tier,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -263,26 +270,38 @@ async fn a_result_that_lives_for_no_time_is_shared_by_those_who_waited_for_it() 
     }
 }
 
-/// The reads that come while the refresh runs find the object in the lower tier only.
-#[tokio::test(start_paused = true)]
-async fn s36_a_stale_hit_lower_down_is_served_at_once_while_its_refresh_runs() {
-    let clock = clock();
-    let (hot, cold) = (memory_at(&clock), memory_at(&clock));
+/// A cache whose second tier, from which nothing is promoted, has `a` since 61 seconds.
+async fn stale_below(clock: &ManualClock) -> (Cache, Memory) {
+    let (hot, cold) = (memory_at(clock), memory_at(clock));
     let builder = Cache::builder().tier(hot.clone());
-    let builder = builder.tier(Tier::new(cold).promote(Promote::Never));
+    let builder = builder.tier(Tier::new(cold.clone()).promote(Promote::Never));
     let builder = builder.policy(stale_for_a_while()).clock(clock.clone());
     let cache = builder.build().unwrap();
     cache.insert("a", "old", Draft::new()).await.unwrap();
     hot.remove("a").await.unwrap();
     clock.advance(61 * SECOND);
+    (cache, cold)
+}
+
+/// A fetcher that takes five seconds.
+fn slow(origin: &Origin) -> impl FnOnce(FetchContext) -> Fetching + Send + use<> {
+    origin.does(async |_| {
+        sleep(5 * SECOND).await;
+        Ok(Fetched::bytes("new"))
+    })
+}
+
+type Fetching = BoxFuture<'static, larder::Result<Fetched>>;
+
+/// The reads that come while the refresh runs find the object in the lower tier only.
+#[tokio::test(start_paused = true)]
+async fn s36_a_stale_hit_lower_down_is_served_at_once_while_its_refresh_runs() {
+    let clock = clock();
+    let (cache, _cold) = stale_below(&clock).await;
     let origin = Origin::default();
     for _ in 0..3 {
-        let fetch = origin.does(async |_| {
-            sleep(5 * SECOND).await;
-            Ok(Fetched::bytes("new"))
-        });
         let began = Instant::now();
-        let response = cache.get_or_fetch("a", fetch).await.unwrap();
+        let response = cache.get_or_fetch("a", slow(&origin)).await.unwrap();
         assert!(response.status().is_stale());
         assert_eq!(text(response).await, "old");
         assert!(began.elapsed() < SECOND, "it waited for the origin");
@@ -291,4 +310,34 @@ async fn s36_a_stale_hit_lower_down_is_served_at_once_while_its_refresh_runs() {
     settle(&cache).await;
     assert_eq!(origin.fetches(), 1);
     assert_eq!(text(cache.get("a").await.unwrap()).await, "new");
+}
+
+/// What could be served meanwhile has gone: its readers wait for the fetch.
+#[tokio::test(start_paused = true)]
+async fn s40_a_stale_copy_that_goes_while_its_refresh_runs_is_waited_for() {
+    let clock = clock();
+    let (cache, cold) = stale_below(&clock).await;
+    let origin = Origin::default();
+    let stale = cache.get_or_fetch("a", slow(&origin)).await.unwrap();
+    assert!(stale.status().is_stale());
+    sleep(SECOND).await;
+    cold.remove("a").await.unwrap();
+    let late = cache.get_or_fetch("a", origin.gives("other"));
+    assert_eq!(text(late.await.unwrap()).await, "new");
+    assert_eq!(origin.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s43_a_window_that_ends_while_the_refresh_runs_ends_for_its_joiners_too() {
+    let clock = clock();
+    let (cache, _cold) = stale_below(&clock).await;
+    let origin = Origin::default();
+    let stale = cache.get_or_fetch("a", slow(&origin)).await.unwrap();
+    assert!(stale.status().is_stale());
+    sleep(SECOND).await;
+    clock.advance(30 * SECOND);
+    assert!(cache.get("a").await.unwrap().is_absent(), "91 seconds old");
+    let late = cache.get_or_fetch("a", origin.gives("other"));
+    assert_eq!(text(late.await.unwrap()).await, "new");
+    assert_eq!(origin.fetches(), 1);
 }
