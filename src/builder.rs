@@ -91,6 +91,9 @@ impl Builder {
     }
 
     /// The clock that stamps and judges objects. Default: the system's.
+    ///
+    /// Stores have clocks of their own, by which they drop what has expired: give a memory store
+    /// the same one, or a clock that stands in the past makes it drop everything at once.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -177,6 +180,18 @@ impl Builder {
     pub fn behind_queue(mut self, keys_max: usize, bytes_max: u64) -> Self {
         self.settings.behind_queue_max = keys_max;
         self.settings.behind_bytes_max = bytes_max;
+        self
+    }
+
+    /// How many writes behind run at once. Default 16.
+    pub fn behind_max(mut self, writes: usize) -> Self {
+        self.settings.behind_max = writes;
+        self
+    }
+
+    /// How many keys' failed fetches are remembered for their `error_ttl`. Default 65,536.
+    pub fn failures_max(mut self, keys: usize) -> Self {
+        self.settings.failures_max = keys;
         self
     }
 
@@ -276,7 +291,8 @@ impl Builder {
             return invalid("a limit of zero flights, fetches or refreshes lets nothing through");
         }
         if self.tiers.iter().any(|tier| tier.behind)
-            && (settings.behind_queue_max == 0 || settings.behind_bytes_max == 0)
+            && ([settings.behind_queue_max, settings.behind_max].contains(&0)
+                || settings.behind_bytes_max == 0)
         {
             return invalid("a tier is written behind, but its queue has no room");
         }
@@ -329,6 +345,8 @@ mod tests {
             behind_queue_max,
             behind_bytes_max,
             suspects_max,
+            behind_max,
+            failures_max,
             ..
         } = Settings::default();
         let thousands = |number: usize| match number {
@@ -361,6 +379,8 @@ mod tests {
                 ),
             ),
             ("suspects_max", thousands(suspects_max)),
+            ("behind_max", thousands(behind_max)),
+            ("failures_max", thousands(failures_max)),
         ] {
             let docs = docs_of(setter);
             assert!(

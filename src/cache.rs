@@ -143,8 +143,8 @@ impl Cache {
         Request::new(self.engine(), key, FetchWith(fetch), true).refresh()
     }
 
-    /// Writes a whole object to every tier. Times and lifetimes of the draft are stamped by the
-    /// cache's policy; a length that it declares is checked.
+    /// Writes a whole object to every tier. It is stamped as fetched now, with the draft's
+    /// lifetimes over the cache's; a length that the draft declares is checked.
     ///
     /// Cancel safety: the write goes on in the background once it was polled.
     pub async fn insert(

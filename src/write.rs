@@ -4,10 +4,10 @@
 //! flight is retired when the turn begins and again when it ends, so that nothing begun before the
 //! write returned can publish after it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join_all};
 use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
 
 use crate::{
@@ -59,7 +59,7 @@ impl CacheWriter {
         let lane = |place| Lane::write(place, &header, len, None, true);
         let lanes = engine.tiers.iter().filter_map(lane).collect();
         let mut fill = Fill::new(engine, Arc::clone(&header), len, lanes);
-        fill.open(engine, &key, None).await;
+        fill.open(engine, &key, true).await;
         let engine = Arc::clone(engine);
         Ok(Self {
             engine,
@@ -128,9 +128,24 @@ impl fmt::Debug for CacheWriter {
     }
 }
 
-/// Stamps what the user left open, as a fetch that began now.
+/// Stamps what the user left open, as a fetch that began now. Lifetimes that the draft has are
+/// nearest, as those of a fetch result are.
 fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
-    let lifetimes = policy.or(engine.policy).lifetimes();
+    let Header {
+        ttl,
+        stale_while_revalidate,
+        stale_if_error,
+        ..
+    } = *draft.header();
+    let set = |window: Duration| (!window.is_zero()).then_some(window);
+    let nearest = Policy {
+        ttl,
+        negative_ttl: ttl,
+        stale_while_revalidate: set(stale_while_revalidate),
+        stale_if_error: set(stale_if_error),
+        ..Policy::new()
+    };
+    let lifetimes = nearest.or(policy).or(engine.policy).lifetimes();
     draft.with(|header: &mut Header| {
         lifetimes.stamp(header, engine.now(), engine.dice.roll());
     })
@@ -230,24 +245,22 @@ async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
     let Some(list) = place.store().as_list() else {
         return Ok(());
     };
-    let delete = |key: Result<KeyBuf>| async {
-        let key = key?;
-        let turn = engine.turns.take(&key);
-        delete_in_turn(Arc::clone(engine), key, turn).await
-    };
-    let mut deletes = list
-        .list("")
-        .map(delete)
-        .buffer_unordered(CLEAR_CONCURRENCY);
+    let mut keys = list.list("").ready_chunks(CLEAR_CONCURRENCY);
     let mut result = Ok(());
     loop {
-        // Each step is bounded: a list that hangs is an error, not a hang.
-        let next = place
-            .attempt("listing", async || Ok(deletes.next().await))
-            .await?;
-        match next {
-            Some(deleted) => result = result.and(deleted),
-            None => return result,
+        // Each step is bounded: a list that hangs is an error, not a hang. The deletes take their
+        // time from the tiers' own time-outs.
+        let next = place.attempt("listing", async || Ok(keys.next().await));
+        let Some(keys) = next.await? else {
+            return result;
+        };
+        let deletes = keys.into_iter().map(async |key| {
+            let key = key?;
+            let turn = engine.turns.take(&key);
+            delete_in_turn(Arc::clone(engine), key, turn).await
+        });
+        for deleted in join_all(deletes).await {
+            result = result.and(deleted);
         }
     }
 }

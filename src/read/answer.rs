@@ -214,7 +214,7 @@ impl Answer {
             // Boxed: most flights never get here, and all are spared its size.
             (Some(body), _) => Box::pin(stream(engine, flight, plan, &mut fill, body)).await?,
             (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
-            (None, None) => fill.open(engine, &flight.key, None).await,
+            (None, None) => fill.open(engine, &flight.key, true).await,
         }
         commit(engine, flight, fill).await;
         Ok(())
@@ -224,7 +224,7 @@ impl Answer {
 /// Writes a whole object to the lanes; its readers have it already.
 async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: &Bytes) {
     flight.finish();
-    fill.open(engine, &flight.key, None).await;
+    fill.open(engine, &flight.key, true).await;
     if !bytes.is_empty() {
         fill.write(engine, None, bytes).await;
     }

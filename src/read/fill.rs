@@ -10,7 +10,7 @@
 //! 3. A lane that finds itself superseded ends the fill: what is above is aborted, and older copies
 //!    there go; what was published or queued is taken back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ use super::{
     flight::Flight,
     lane::{Lane, Settled, Step},
 };
-use crate::{counters::count, engine::Engine, sync::AtomicU64};
+use crate::{counters::count, engine::Engine, sync::AtomicU64, tier::Tier};
 
 pub(crate) struct Fill {
     pub(crate) header: Arc<Header>,
@@ -65,8 +65,9 @@ impl Fill {
         self.lanes.iter().any(|lane| takes(&lane.step))
     }
 
-    /// Opens the writers, each within its tier's time-out or the given bound.
-    pub(crate) async fn open(&mut self, engine: &Engine, key: &KeyBuf, bound: Option<Duration>) {
+    /// Opens the writers, each within its tier's time-out; where readers wait behind, not patiently
+    /// but no longer than a write may stall.
+    pub(crate) async fn open(&mut self, engine: &Engine, key: &KeyBuf, patient: bool) {
         let (header, len) = (&self.header, self.len);
         let open = async |lane: &mut Lane| {
             let place = &engine.tiers[lane.tier];
@@ -75,7 +76,16 @@ impl Fill {
                 return;
             }
             let draft = lane.draft(place, header, len);
-            let bound = bound.map_or(place.tier.timeout, |bound| bound.min(place.tier.timeout));
+            let Tier {
+                timeout,
+                write_stall,
+                ..
+            } = place.tier;
+            let bound = if patient {
+                timeout
+            } else {
+                timeout.min(write_stall)
+            };
             let open = || place.store().set_with_writer(key.as_key(), draft);
             lane.step = match place.within(bound, "opening a writer", open).await {
                 Ok(writer) => Step::Writing {

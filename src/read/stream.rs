@@ -63,7 +63,7 @@ impl Pump<'_> {
         self.memory.reserve(flight, &mut self.spill, true).await;
         // The first bytes reach the readers while the tiers are still opening their writers.
         let writing = fill.is_writing();
-        let open = fill.open(engine, &flight.key, Some(engine.settings.idle_timeout));
+        let open = fill.open(engine, &flight.key, false);
         let (first, ()) = tokio::join!(self.pull(writing), open);
         fill.back(flight);
         let mut chunk = first?;

@@ -241,3 +241,18 @@ async fn a_stale_hit_lower_down_is_promoted_with_its_age_and_refreshed() {
         }
     }
 }
+
+/// A user's write is stamped with the lifetimes of its draft, over those of the cache.
+#[tokio::test]
+async fn a_draft_s_lifetimes_are_nearer_than_the_cache_s() {
+    let clock = clock();
+    let hot = memory_at(&clock);
+    let builder = Cache::builder().tier(hot).policy(strict());
+    let cache = builder.clock(clock.clone()).build().unwrap();
+    let draft = Draft::new().with(|header| header.ttl = Some(5 * SECOND));
+    cache.insert("short", "v1", draft).await.unwrap();
+    cache.insert("long", "v1", Draft::new()).await.unwrap();
+    clock.advance(6 * SECOND);
+    assert!(cache.get("short").await.unwrap().is_absent());
+    assert_eq!(text(cache.get("long").await.unwrap()).await, "v1");
+}
