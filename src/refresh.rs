@@ -9,11 +9,7 @@ use crate::{
     engine::Engine,
     fetch::BoxFetch,
     policy::Policy,
-    read::{
-        drive::{Plan, drive},
-        flight::Flight,
-        look::Accept,
-    },
+    read::{drive::drive, flight::Flight, look::Accept, plan::Plan},
     tasks::Submitted,
 };
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use larder_store::{Body, Error, Header, KeyBuf, Metadata, Object, Result, Timestamp};
 
 use super::{
-    drive::Plan,
     fill::Fill,
     flight::{Carrier, Flight, Opening},
     lane::Lane,
     look::{Hit, Seat},
+    plan::Plan,
     resume::resumed,
     stream::stream,
 };

@@ -1,39 +1,26 @@
 //! The task that drives a flight: look, fetch, open, stream, commit.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Result};
-use tokio::time::timeout;
 
 use super::{
     answer::{Answer, Origin},
     flight::{Carrier, Flight, Opening},
     lane::Lane,
-    look::{Accept, Hit, Look, Seat, look},
+    look::{Hit, Look, Seat, look},
+    origin::fetch,
+    plan::Plan,
 };
 use crate::{
     counters::count,
     engine::{Engine, refused},
-    fetch::{BoxFetch, FetchContext, Fetched},
+    fetch::{BoxFetch, FetchContext},
     freshness::{Freshness, judge},
-    policy::Policy,
     refresh::refresh_behind,
     response::Stale,
     sync::Mutex,
 };
-
-/// What a flight was started for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    /// The request's policy over the cache's.
-    pub(crate) policy: Policy,
-    pub(crate) accept: Accept,
-    /// It replaces an earlier flight: commits of that one end before the fences are taken.
-    pub(crate) anew: bool,
-    /// Nobody waits for it: it does not end because there are no readers.
-    pub(crate) behind: bool,
-}
 
 /// Drives a flight to its end, whatever that is.
 pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) {
@@ -236,54 +223,4 @@ fn serve_on_error(
     };
     flight.open(Arc::new(answer.opening(false).0));
     Ok(())
-}
-
-/// Runs the fetcher: one of `fetches_max`, within its time-out, its panic caught.
-pub(crate) async fn fetch(
-    engine: &Arc<Engine>,
-    flight: &Flight,
-    plan: &Plan,
-    fetcher: BoxFetch,
-    context: FetchContext,
-) -> Result<(Fetched, tokio::sync::OwnedSemaphorePermit)> {
-    let bound = engine.settings.fetch_timeout;
-    let run = async {
-        let slot = Arc::clone(&engine.fetches).acquire_owned().await;
-        let slot = slot.map_err(|_| Error::closed("the cache"))?;
-        count(&engine.counts.fetches);
-        // The call itself may panic, not only its future.
-        let fetched = AssertUnwindSafe(async { fetcher(context).await })
-            .catch_unwind()
-            .await;
-        let panicked = |_| Err(refused(ErrorKind::Other, "the fetcher panicked"));
-        fetched
-            .unwrap_or_else(panicked)
-            .map(|fetched| (fetched, slot))
-    };
-    let given_up = async {
-        flight.abandoned().await;
-        if plan.behind || engine.outlives_readers(0, None) {
-            std::future::pending::<()>().await;
-        }
-    };
-    let result = tokio::select! {
-        biased;
-        result = timeout(bound, run) => result.unwrap_or_else(|_| {
-            Err(Error::timeout(format!("the fetch took longer than {bound:?}")))
-        }),
-        () = given_up => {
-            count(&engine.counts.flights_abandoned);
-            return Err(refused(ErrorKind::Other, "everyone has left"));
-        }
-    };
-    if let Err(error) = &result {
-        count(&engine.counts.fetch_errors);
-        tracing::debug!(%error, "a fetch failed");
-        // What began before a write, a delete or a refresh says nothing of the key after it.
-        if !flight.is_retired() {
-            let ttl = plan.policy.lifetimes().error_ttl;
-            engine.failures.add(&flight.key, error, engine.now(), ttl);
-        }
-    }
-    result
 }

@@ -15,6 +15,8 @@ pub(crate) mod lane;
 pub(crate) mod look;
 #[cfg(all(test, shuttle))]
 mod model;
+mod origin;
+pub(crate) mod plan;
 pub(crate) mod promote;
 mod resume;
 mod spill;
@@ -29,10 +31,11 @@ use larder_store::{
 
 use self::{
     body::FlightBody,
-    drive::{Plan, drive},
+    drive::drive,
     flight::{Carrier, Flight, Member, Opening, Seen},
     flights::Boarded,
     look::Accept,
+    plan::Plan,
 };
 use crate::{
     conditional::IfNoneMatch,

@@ -10,11 +10,7 @@ use futures_util::stream::unfold;
 use larder_store::{Body, Header};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    drive::{Plan, fetch},
-    flight::Flight,
-    skip,
-};
+use super::{flight::Flight, origin::fetch, plan::Plan, skip};
 use crate::{
     engine::Engine,
     fetch::{FetchContext, Found},

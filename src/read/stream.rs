@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larder_store::{Body, Error, ErrorKind, Result, Staged};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{drive::Plan, fill::Fill, flight::Flight, spill::SpillFile, spool::Next};
+use super::{fill::Fill, flight::Flight, plan::Plan, spill::SpillFile, spool::Next};
 use crate::{
     counters::count,
     engine::{Engine, refused},
