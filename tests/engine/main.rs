@@ -11,6 +11,7 @@ mod conditional;
 mod deletes;
 mod eviction;
 mod fences;
+mod forgetful;
 mod freshness;
 mod input;
 mod joins;
