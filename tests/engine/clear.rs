@@ -154,6 +154,8 @@ async fn what_is_queued_to_be_written_behind_never_lands_after_a_clear() {
         lower.faults().on(step).inject(Fault::Stall);
         cache.insert(KEY, "a", Draft::new()).await.unwrap();
         stalled(&lower, 1).await;
+        // No tier lists the key any more.
+        evict(upper.inner()).await;
         let clear = clearing(&cache);
         breathe().await;
         lower.faults().release();
