@@ -167,9 +167,12 @@ fn board(
             anew,
             behind: false,
         };
-        engine
-            .tasks
-            .spawn(drive(Arc::clone(engine), Arc::clone(member.flight()), plan));
+        // Boxed here: on its way into the runtime it would be moved three times.
+        engine.tasks.spawn(Box::pin(drive(
+            Arc::clone(engine),
+            Arc::clone(member.flight()),
+            plan,
+        )));
     }
     Ok((member, boarded != Boarded::Joined))
 }
