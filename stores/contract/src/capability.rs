@@ -9,7 +9,7 @@ use crate::{Commit, Draft, Key, KeyBuf, Reply, Result};
 /// Replacing the metadata of an object and keeping its body.
 pub trait Touch: Send + Sync {
     /// Gives the object under `key` the header of `draft`. The declared length, if any, must be
-    /// the object's. It counts as a commit: it ends the fences of the key, and obeys the draft's.
+    /// the object's: see [`Draft::check_len`]. It counts as a commit: it ends the fences of the key, and obeys the draft's.
     ///
     /// [`Superseded`](Commit::Superseded) when the fence does not hold, or when there is no object.
     fn touch<'a>(&'a self, key: Key<'a>, draft: Draft) -> Reply<'a, Commit>;

@@ -38,7 +38,7 @@
 //! 9. Any range is honoured; past the end is [`Invalid`](ErrorKind::Invalid).
 //! 10. Short or altered bytes end a body in [`Corrupt`](ErrorKind::Corrupt), never in a clean end.
 //! 11. Accounting is exact, and capacity is bytes.
-//! 12. An object above the limit fails with [`TooLarge`](ErrorKind::TooLarge) and evicts nothing.
+//! 12. An object whose body is above the limit fails with [`TooLarge`](ErrorKind::TooLarge) and evicts nothing.
 //! 13. Every valid key works, and no two keys share an entry.
 //! 14. `stat` and `get_stream` agree.
 //! 15. Close is idempotent and flushes; later calls give [`Closed`](ErrorKind::Closed).

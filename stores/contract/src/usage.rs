@@ -10,7 +10,7 @@ pub struct Usage {
     pub live: u64,
     /// Bytes taken on the medium, with padding and with what waits to be reclaimed.
     pub stored: u64,
-    /// Bytes that open writers have staged.
+    /// Bytes that open writers have staged, and those of aborted ones while a handle to them lives.
     pub staged: u64,
     /// The most `live` may be, where there is a limit.
     pub capacity: Option<u64>,

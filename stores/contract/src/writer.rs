@@ -13,8 +13,9 @@ use crate::{Metadata, Reply};
 pub trait Writer: Send + 'static {
     /// Appends a chunk. `TooLarge` as soon as the object is known to exceed the store's limit.
     ///
-    /// Cancel safety: after a dropped write the writer cannot be committed any more. After an
-    /// error likewise.
+    /// Cancel safety: after a write whose reply was dropped while it was pending, the writer cannot
+    /// be committed any more: its commit is `Invalid`. After an error likewise. After the store was
+    /// closed it gives `Closed`, and so does the commit.
     fn write(&mut self, chunk: Bytes) -> Reply<'_, ()>;
 
     /// Publishes the object. A length other than the declared one is `Corrupt`.
@@ -35,8 +36,8 @@ pub trait Writer: Send + 'static {
 /// Bytes that a writer has acknowledged. They stay readable until the handle is dropped, whatever
 /// becomes of the writer or of the entry.
 pub trait Staged: Send + Sync + 'static {
-    /// Bytes from `offset` on: at least one, at most `max`. An `offset` at or past what was
-    /// acknowledged is `Invalid`.
+    /// Bytes from `offset` on: at least one, at most `max`, which is not zero. An `offset` at or past
+    /// what was acknowledged is `Invalid`.
     fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes>;
 }
 
