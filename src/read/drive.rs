@@ -87,7 +87,11 @@ async fn fly(
         }
         return serve_hit(engine, flight, plan, hit, look).await;
     }
-    let known = engine.failures.get(&flight.key, engine.now());
+    // A refresh asks, whatever was answered before it.
+    let known = match plan.accept.none {
+        true => None,
+        false => engine.failures.get(&flight.key, engine.now()),
+    };
     let fetched = match known {
         Some(error) => {
             count(&engine.counts.error_hits);

@@ -7,7 +7,7 @@ use crate::{
     levers::{
         Gate, KEY, breathe, faulty, held, inserting, reading, refreshing, seen, small, stalled,
     },
-    support::{Origin, clock, settle, strict},
+    support::{Origin, SECOND, clock, settle, strict, text},
 };
 
 #[tokio::test(start_paused = true)]
@@ -158,4 +158,19 @@ async fn s78_a_refresh_that_a_set_overtakes_leaves_what_the_set_queued() {
     for tier in [&upper, &lower] {
         assert_eq!(held(tier.inner()).await.as_deref(), Some("new"));
     }
+}
+
+#[tokio::test]
+async fn s78_a_refresh_asks_though_an_earlier_fetch_failed_not_long_ago() {
+    let origin = Origin::default();
+    let policy = strict().error_ttl(10 * SECOND);
+    let cache = Cache::builder()
+        .tier(small())
+        .policy(policy)
+        .build()
+        .unwrap();
+    assert!(cache.get_or_fetch(KEY, origin.fails()).await.is_err());
+    let refreshed = cache.refresh(KEY, origin.gives("new")).await.unwrap();
+    assert_eq!(text(refreshed).await, "new");
+    assert_eq!(origin.fetches(), 2);
 }
