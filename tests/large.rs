@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use larder::{Cache, Error, Fetched, Memory, Tier};
 
 const CHUNK: u64 = 128 << 10;
@@ -29,37 +29,41 @@ fn peak_mib() -> u64 {
     kib >> 10
 }
 
-/// Every chunk begins with its number.
-fn source(len: u64) -> impl futures_util::Stream<Item = Result<Bytes, Error>> + Send + 'static {
-    stream::iter((0..len / CHUNK).map(|number| {
-        let mut chunk = vec![0; usize::try_from(CHUNK).expect("small")];
-        chunk[..8].copy_from_slice(&number.to_le_bytes());
-        Ok(Bytes::from(chunk))
-    }))
+/// What stands at an offset: the number of its chunk.
+#[allow(clippy::cast_possible_truncation)] // A byte of it is enough.
+fn byte_at(offset: u64) -> u8 {
+    (offset / CHUNK) as u8
 }
 
-/// Reads to the end at a pace of its own, and checks that every chunk stands in its place.
-async fn read(cache: Cache, len: u64, reader: u64) -> u64 {
-    tokio::time::sleep(Duration::from_millis(reader % 50 * 20)).await;
-    let fetch = async move |_| Ok::<_, Error>(Fetched::stream(Some(len), source(len)));
+/// The first chunk waits until all have joined.
+fn source(cache: Cache, case: Case) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    let all = stream::once(async move {
+        while cache.counters().joined + 1 < case.readers {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(Bytes::new())
+    });
+    all.chain(stream::iter((0..case.len / CHUNK).map(|number| {
+        let chunk = vec![byte_at(number * CHUNK); usize::try_from(CHUNK).expect("small")];
+        Ok(Bytes::from(chunk))
+    })))
+}
+
+/// Reads to the end at a pace of its own, and checks that every piece stands in its place.
+async fn read(cache: Cache, case: Case, reader: u64) -> u64 {
+    let (len, source) = (case.len, source(cache.clone(), case));
+    let fetch = async move |_| Ok::<_, Error>(Fetched::stream(Some(len), source));
     let response = cache.get_or_fetch("film", fetch).await.expect("an answer");
     let mut body = response.into_body().expect("a body");
-    let (mut at, mut number) = (0_u64, Vec::new());
+    let mut at = 0_u64;
     while let Some(bytes) = body.chunk().await.expect("a chunk") {
-        for &byte in bytes
-            .iter()
-            .take(if at.is_multiple_of(CHUNK) { 8 } else { 0 })
-        {
-            number.push(byte);
-        }
-        if at.is_multiple_of(CHUNK) && number.len() == 8 {
-            let told = u64::from_le_bytes(number[..].try_into().expect("eight"));
-            assert_eq!(told, at / CHUNK, "bytes of another place");
-        }
-        number.clear();
-        at += bytes.len() as u64;
+        let end = at + bytes.len() as u64;
+        let (first, last) = (bytes[0], bytes[bytes.len() - 1]);
+        assert_eq!(first, byte_at(at), "bytes of another place");
+        assert_eq!(last, byte_at(end - 1), "bytes of another place");
+        at = end;
         // Ten speeds; the slowest rests often.
-        if at.is_multiple_of(CHUNK * 8) && !reader.is_multiple_of(10) {
+        if (at / CHUNK).is_multiple_of(8) && !reader.is_multiple_of(10) {
             tokio::time::sleep(Duration::from_micros(200 * (reader % 10))).await;
         }
     }
@@ -81,7 +85,7 @@ fn stream_to_all(case: Case) {
             .build()
             .expect("a cache");
         let before = peak_mib();
-        let read = |reader| tokio::spawn(read(cache.clone(), case.len, reader));
+        let read = |reader| tokio::spawn(read(cache.clone(), case, reader));
         let readers: Vec<_> = (0..case.readers).map(read).collect();
         for reader in readers {
             assert_eq!(reader.await.expect("no panic"), case.len);

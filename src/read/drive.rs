@@ -88,9 +88,10 @@ async fn fly(
         return serve_hit(engine, flight, plan, hit, look).await;
     }
     // A refresh asks, whatever was answered before it.
-    let known = match plan.accept.none {
-        true => None,
-        false => engine.failures.get(&flight.key, engine.now()),
+    let known = if plan.accept.none {
+        None
+    } else {
+        engine.failures.get(&flight.key, engine.now())
     };
     let fetched = match known {
         Some(error) => {
