@@ -133,9 +133,16 @@ impl Answer {
         let lane = |(seat, place): (Seat, &Place)| match seat {
             Seat::Unknown => None,
             Seat::Suspect => Some(Lane::delete(place, None)),
+            // What waits to be written behind is older: a delete under the fence ends it.
+            Seat::Missed(fence) if self.no_store && place.tier.behind => {
+                Some(Lane::delete(place, Some(fence)))
+            }
             Seat::Missed(_) if self.no_store => None,
             Seat::Held(fence, _) if self.no_store => Some(Lane::delete(place, Some(fence))),
-            Seat::Missed(fence) => Lane::write(place, &self.header, self.len, Some(fence), false),
+            Seat::Missed(fence) => {
+                let older = place.tier.behind;
+                Lane::write(place, &self.header, self.len, Some(fence), older)
+            }
             Seat::Held(fence, metadata) => {
                 let touches = is_same(place.index, &metadata) && place.store().as_touch().is_some();
                 if touches {
@@ -160,7 +167,7 @@ impl Answer {
             Origin::Absent => Carrier::Absent,
             Origin::Tier(_, object) if object.metadata.absent => Carrier::Absent,
             Origin::Tier(tier, object) if !fills => {
-                stored = (!self.revalidated).then(|| Arc::clone(&object.metadata));
+                stored = Some(Arc::clone(&object.metadata));
                 Carrier::Direct {
                     tier,
                     object: Mutex::new(Some(object)),

@@ -82,10 +82,13 @@ async fn fly(
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
     if let Some(hit) = look.hit.take() {
-        if matches!(hit.freshness, Freshness::Stale) {
+        let stale = matches!(hit.freshness, Freshness::Stale);
+        let served = serve_hit(engine, flight, plan, hit, look).await;
+        // Not before: where the tier breaks off, the fetcher goes on.
+        if stale {
             *refresher = flight.take_fetcher();
         }
-        return serve_hit(engine, flight, plan, hit, look).await;
+        return served;
     }
     // A refresh asks, whatever was answered before it.
     let known = if plan.accept.none {

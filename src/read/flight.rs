@@ -12,7 +12,8 @@
 //! 3. A retired flight is not in the table, nobody joins it, and it publishes nothing: retiring and
 //!    publishing both happen under the key's turn, or before it.
 //! 4. The phase only goes forward: `Looking`, `Fetching`, `Open` or `Over`.
-//! 5. One lock a flight, held for a moment; wakers are woken outside. The table's lock comes first.
+//! 5. One lock a flight, held for a moment; wakers are woken and readers' are dropped outside. The
+//!    table's lock comes first.
 //! 6. Nothing here knows a runtime or does I/O.
 
 use std::{
@@ -65,7 +66,7 @@ enum Over {
 /// What a flight found, as all its members see it.
 pub(crate) struct Opening {
     pub(crate) header: Arc<Header>,
-    /// The metadata, where a tier has committed the object.
+    /// The metadata, where a tier has committed the object; of a renewed one as it was before.
     pub(crate) stored: Option<Arc<Metadata>>,
     pub(crate) len: Option<u64>,
     pub(crate) source: Source,
@@ -278,8 +279,9 @@ impl Flight {
 
     // --- what can be asked ---
 
-    pub(crate) fn is_abandoned(&self) -> bool {
-        lock(&self.state).spool.readers() == 0
+    /// Whether everyone has left; then nobody joins any more, and the flight may end unseen.
+    pub(crate) fn closes_abandoned(&self) -> bool {
+        lock(&self.state).spool.close_if_left()
     }
 
     pub(crate) fn is_crowded(&self) -> bool {
@@ -319,7 +321,9 @@ impl Member {
                 }
                 Phase::Fetching(_) if !self.fetches => Seen::Nowhere,
                 Phase::Looking | Phase::Fetching(_) => {
-                    state.spool.wait(self.id, cx.waker());
+                    let before = state.spool.wait(self.id, cx.waker());
+                    drop(state);
+                    drop(before);
                     return Poll::Pending;
                 }
             };
@@ -353,7 +357,9 @@ impl Member {
             if let Some(Err(error)) = state.spool.outcome() {
                 return Poll::Ready(Err(error.clone()));
             }
-            state.spool.wait(self.id, cx.waker());
+            let before = state.spool.wait(self.id, cx.waker());
+            drop(state);
+            drop(before);
             Poll::Pending
         })
         .await
@@ -365,7 +371,12 @@ impl Member {
     }
 
     pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Read {
-        self.change(|spool| spool.read(self.id, cx.waker()))
+        let (read, before) = self.change(|spool| {
+            let before = spool.take_waker(self.id);
+            (spool.read(self.id, cx.waker()), before)
+        });
+        drop(before);
+        read
     }
 
     /// It took so many bytes from a backing.
@@ -395,6 +406,6 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.change(|spool| spool.leave(self.id));
+        drop(self.change(|spool| spool.leave(self.id)));
     }
 }

@@ -55,13 +55,13 @@ impl Flights {
         key: &KeyBuf,
         fetches: bool,
         anew: bool,
-        mut fetcher: impl FnMut() -> Option<BoxFetch>,
+        mut fetcher: impl FnMut(Boarded) -> Option<BoxFetch>,
         start: impl FnOnce(Option<BoxFetch>) -> Flight,
     ) -> Option<(Member, Boarded)> {
         let mut stripe = lock(self.stripe(key));
         if !anew
             && let Some(flight) = stripe.get(key)
-            && let Some(member) = flight.join(fetches, &mut fetcher)
+            && let Some(member) = flight.join(fetches, || fetcher(Boarded::Joined))
         {
             return Some((member, Boarded::Joined));
         }
@@ -75,16 +75,18 @@ impl Flights {
             drop(retired);
             return None;
         }
-        let flight = Arc::new(start(fetcher()));
+        let boarded = Boarded::Started {
+            anew: anew || retired.is_some(),
+        };
+        let flight = Arc::new(start(fetcher(boarded)));
         let member = flight
             .join(fetches, || None)
             .expect("a new flight can be joined");
         stripe.insert(key.clone(), flight);
         self.flying.fetch_add(1, Ordering::Relaxed);
         drop(stripe);
-        let anew = anew || retired.is_some();
         drop(retired);
-        Some((member, Boarded::Started { anew }))
+        Some((member, boarded))
     }
 
     /// Starts a flight without readers, unless the key has one.

@@ -78,7 +78,12 @@ pub(crate) async fn read<F: Fetch>(
     let mut given_back = None;
     for attempt in 0..ATTEMPTS_MAX {
         engine.check_open()?;
-        let mut lend = || {
+        // Who may turn the answer down needs the fetcher then: it is lent only to a flight of its own.
+        let picky = ask.max_age.is_some() || ask.condition.is_some();
+        let mut lend = |boarded| {
+            if picky && boarded == Boarded::Joined {
+                return None;
+            }
             given_back
                 .take()
                 .or_else(|| fetch.take().and_then(Fetch::boxed))
@@ -103,6 +108,10 @@ pub(crate) async fn read<F: Fetch>(
         };
         let flight = Arc::clone(member.flight());
         let rejected = !first && ask.rejects(engine, &opening.header);
+        // What the origin gives is newer than all there is; the flight goes on for those it will do.
+        if rejected && !fetches && matches!(opening.source, Source::Origin) {
+            return Ok(nowhere());
+        }
         // "Not modified" would keep what was replaced or deleted before it could be said.
         let overtaken = flight.is_retired() && ask.has(&opening.header);
         // What its own fetcher brought it takes as it is.
@@ -145,7 +154,7 @@ fn board(
     ask: &Ask,
     fetches: bool,
     anew: bool,
-    lend: &mut dyn FnMut() -> Option<BoxFetch>,
+    lend: &mut dyn FnMut(Boarded) -> Option<BoxFetch>,
 ) -> Result<(Member, bool)> {
     let limits = engine.settings.spool;
     let start = |fetcher| Flight::new(key.clone(), limits, fetcher);
@@ -233,8 +242,8 @@ impl Reader<'_> {
     /// The answer; `None` when the object went away meanwhile.
     async fn answer(&self, member: Member, opening: &Opening) -> Result<Option<Response>> {
         let described = match &opening.stored {
-            Some(metadata) => Described::Stored(Arc::clone(metadata)),
-            None => Described::Flying(Arc::clone(&opening.header)),
+            Some(metadata) if !opening.revalidated => Described::Stored(Arc::clone(metadata)),
+            _ => Described::Flying(Arc::clone(&opening.header)),
         };
         if self.ask.has(&opening.header) {
             return Ok(Some(self.respond(
@@ -261,18 +270,21 @@ impl Reader<'_> {
                 let Some((metadata, object)) = self.direct(*tier, opening, held).await? else {
                     return Ok(None);
                 };
-                let described = if opening.revalidated {
+                // What was renewed may have been replaced before it was opened here.
+                let renewed = opening.revalidated
+                    && (opening.stored.as_ref())
+                        .is_some_and(|asked| asked.version() == metadata.version());
+                let (range, content) = if metadata.absent {
+                    (None, Content::Absent)
+                } else {
+                    (Some(object.range), Content::Body(object.body))
+                };
+                let described = if renewed {
                     described
                 } else {
                     Described::Stored(metadata)
                 };
-                let content = Content::Body(object.body);
-                return Ok(Some(self.respond(
-                    opening,
-                    described,
-                    Some(object.range),
-                    content,
-                )));
+                return Ok(Some(self.respond(opening, described, range, content)));
             }
         };
         Ok(Some(self.respond(opening, described, range, content)))

@@ -71,7 +71,7 @@ async fn drive(flight: Arc<Flight>, ahead: bool, end: Result<()>) {
     let file: Arc<dyn Staged> = Arc::clone(&kept) as _;
     for number in 0..CHUNKS {
         loop {
-            if flight.is_abandoned() && !ahead {
+            if !ahead && flight.closes_abandoned() {
                 return flight.fail(larder_store::Error::closed("the flight"));
             }
             match flight.next(ahead, false) {
@@ -127,7 +127,7 @@ async fn read(member: Member) -> (u64, Result<()>) {
 fn join(flights: &Flights) -> (Member, bool) {
     let start = |_| Flight::new(key(), limits(true), None);
     let (member, boarded) = flights
-        .join(&key(), false, false, || None, start)
+        .join(&key(), false, false, |_| None, start)
         .expect("there is room");
     (member, boarded != Boarded::Joined)
 }

@@ -36,9 +36,14 @@ pub(crate) async fn fetch(
             .map(|fetched| (fetched, slot))
     };
     let given_up = async {
-        flight.abandoned().await;
-        if plan.behind || engine.outlives_readers(0, None) {
-            std::future::pending::<()>().await;
+        loop {
+            flight.abandoned().await;
+            if plan.behind || engine.outlives_readers(0, None) {
+                std::future::pending::<()>().await;
+            }
+            if flight.closes_abandoned() {
+                return;
+            }
         }
     };
     let result = tokio::select! {

@@ -166,14 +166,30 @@ impl Spool {
         true
     }
 
-    /// Keeps a waiter's waker until the next change.
-    pub(crate) fn wait(&mut self, id: usize, waker: &Waker) {
-        self.readers[id].waker = Some(waker.clone());
+    /// Keeps a waiter's waker until the next change. Gives the one before it, which is foreign and
+    /// to be dropped outside of the lock.
+    #[must_use]
+    pub(crate) fn wait(&mut self, id: usize, waker: &Waker) -> Option<Waker> {
+        self.readers[id].waker.replace(waker.clone())
     }
 
-    pub(crate) fn leave(&mut self, id: usize) {
-        self.readers.remove(id);
+    /// Gives a reader's waker back, to be dropped outside of the lock.
+    #[must_use]
+    pub(crate) fn take_waker(&mut self, id: usize) -> Option<Waker> {
+        self.readers[id].waker.take()
+    }
+
+    /// Its waker, too, is to be dropped outside of the lock.
+    #[must_use]
+    pub(crate) fn leave(&mut self, id: usize) -> Option<Waker> {
         self.progress += 1;
+        self.readers.remove(id).waker
+    }
+
+    /// Where nobody is there, nobody is to come any more. Says whether that is so.
+    pub(crate) fn close_if_left(&mut self) -> bool {
+        self.closed |= self.readers.is_empty();
+        self.readers.is_empty()
     }
 
     /// The next bytes for a reader that was placed.
@@ -333,7 +349,8 @@ impl Spool {
         std::mem::take(&mut self.gone)
     }
 
-    /// Cuts the readers that have bytes to read and do not. Says how many.
+    /// Cuts the readers that have bytes to read and do not. Says how many; where there are none,
+    /// the flight is to end, and nobody is to join it any more.
     pub(crate) fn cut_blocked(&mut self) -> (usize, Wakers) {
         let end = self.end;
         let mut cut = 0;
@@ -344,6 +361,7 @@ impl Spool {
                 cut += 1;
             }
         }
+        self.closed |= cut == 0;
         (cut, self.wake_all())
     }
 

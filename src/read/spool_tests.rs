@@ -114,7 +114,7 @@ fn s80_past_the_spill_limit_nobody_joins_and_the_slowest_sets_the_pace() {
         spool.place(late, 0, None),
         "what is spilled can still be read from its start"
     );
-    spool.leave(late);
+    drop(spool.leave(late));
     let (cut, _) = spool.cut_blocked();
     assert_eq!(cut, 1);
     assert!(matches!(read(&mut spool, stuck), Read::Failed(error) if error.is_timeout()));

@@ -85,11 +85,16 @@ impl Pump<'_> {
         let (engine, flight) = (self.engine, self.flight);
         let (idle, len) = (engine.settings.idle_timeout, self.body.len());
         let given_up = async {
-            flight.abandoned().await;
-            let came = flight.extent().0;
-            let len = len.map(|left| left + came);
-            if writing && (self.behind || engine.outlives_readers(came, len)) {
-                std::future::pending::<()>().await;
+            loop {
+                flight.abandoned().await;
+                let came = flight.extent().0;
+                let len = len.map(|left| left + came);
+                if writing && (self.behind || engine.outlives_readers(came, len)) {
+                    std::future::pending::<()>().await;
+                }
+                if flight.closes_abandoned() {
+                    return;
+                }
             }
         };
         let next = tokio::select! {
@@ -108,7 +113,7 @@ impl Pump<'_> {
     /// Waits until there is room for the next chunk and someone to take it.
     async fn make_room(&mut self, writing: bool) -> Result<()> {
         loop {
-            if self.flight.is_abandoned() && !writing {
+            if !writing && self.flight.closes_abandoned() {
                 return Err(abandoned(self.engine));
             }
             let next = self.flight.next(writing, false);

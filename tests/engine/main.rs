@@ -25,6 +25,7 @@ mod plain;
 mod refresh;
 mod resume;
 mod revalidate;
+mod review;
 mod smoke;
 mod source;
 mod streams;
