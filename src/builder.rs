@@ -162,7 +162,8 @@ impl Builder {
         self
     }
 
-    /// How long `close` waits for work under way. Default 10 s.
+    /// How long `close` waits for work under way; each store then has as long again, or its tier's
+    /// time-out where that is shorter. Default 10 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
         self

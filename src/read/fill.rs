@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! 1. Nothing is published before [`Fill::commit`], which is called under the key's turn.
-//! 2. After it no tier holds an older copy than what was published, or the key is suspect there.
+//! 2. After it no tier that could be asked holds an older copy than what was published, or the key
+//!    is suspect there. A tier that could not gave no fence; its copy is bounded by its lifetimes.
 //! 3. A lane that finds itself superseded ends the fill: what is above is aborted, and older copies
 //!    there go; what was published or queued is taken back.
 
