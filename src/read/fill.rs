@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use larder_store::{Error, Header, KeyBuf, Version};
+use larder_store::{Error, ErrorKind, Header, KeyBuf, Version};
 
 use super::{
     flight::Flight,
@@ -161,7 +161,12 @@ impl Fill {
                     for lane in lanes {
                         lane.give_way(engine, key).await;
                     }
-                    return Published::default();
+                    let message = format!("the tier {} has something newer", place.name);
+                    let error = Error::new(ErrorKind::Unavailable, message);
+                    return Published {
+                        tiers: 0,
+                        first_error: Some(error),
+                    };
                 }
                 Err(error) => {
                     done.first_error.get_or_insert(error);
