@@ -10,7 +10,7 @@ use futures_util::stream::unfold;
 use larder_store::{Body, Header};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{flight::Flight, origin::fetch, plan::Plan, skip};
+use super::{flight::Flight, origin::fetch, plan::Plan, reader::skip};
 use crate::{
     engine::Engine,
     fetch::{FetchContext, Found},

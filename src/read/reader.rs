@@ -1,0 +1,203 @@
+//! One member's answer: its range, its condition, where its bytes come from.
+
+use std::sync::Arc;
+
+use larder_store::{Body, Error, KeyBuf, Lookup, Metadata, Object, Result};
+
+use super::{
+    Ask,
+    body::FlightBody,
+    flight::{Carrier, Member, Opening},
+};
+use crate::{
+    counters::count,
+    engine::Engine,
+    response::{Content, Described, Response, Source, Stale, Status},
+    sync::lock,
+};
+
+/// One member's view of what its flight has found.
+pub(super) struct Reader<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) key: &'a KeyBuf,
+    pub(super) ask: &'a Ask,
+    pub(super) first: bool,
+}
+
+impl Reader<'_> {
+    /// The answer; `None` when the object went away meanwhile.
+    pub(super) async fn answer(
+        &self,
+        member: Member,
+        opening: &Opening,
+    ) -> Result<Option<Response>> {
+        let described = match &opening.stored {
+            Some(metadata) if !opening.revalidated => Described::Stored(Arc::clone(metadata)),
+            _ => Described::Flying(Arc::clone(&opening.header)),
+        };
+        if self.ask.has(&opening.header) {
+            return Ok(Some(self.respond(
+                opening,
+                described,
+                None,
+                Content::NotModified,
+            )));
+        }
+        let (range, content) = match &opening.carrier {
+            Carrier::Absent => (None, Content::Absent),
+            Carrier::Whole(bytes) => {
+                let range = self.ask.range.resolve(bytes.len() as u64)?;
+                #[allow(clippy::cast_possible_truncation)] // Within bytes that are in memory.
+                let part = bytes.slice(range.start as usize..range.end as usize);
+                (Some(range), Content::Body(Body::from(part)))
+            }
+            Carrier::Spooled => match self.join(member, opening).await? {
+                Some((range, body)) => (range, Content::Body(body)),
+                None => return Ok(None),
+            },
+            Carrier::Direct { tier, object } => {
+                let held = lock(object).take_if(|_| self.first || self.ask.range.is_full());
+                let Some((metadata, object)) = self.direct(*tier, opening, held).await? else {
+                    return Ok(None);
+                };
+                // What was renewed may have been replaced before it was opened here.
+                let renewed = opening.revalidated
+                    && (opening.stored.as_ref())
+                        .is_some_and(|asked| asked.version() == metadata.version());
+                let (range, content) = if metadata.absent {
+                    (None, Content::Absent)
+                } else {
+                    (Some(object.range), Content::Body(object.body))
+                };
+                let described = if renewed {
+                    described
+                } else {
+                    Described::Stored(metadata)
+                };
+                return Ok(Some(self.respond(opening, described, range, content)));
+            }
+        };
+        Ok(Some(self.respond(opening, described, range, content)))
+    }
+
+    fn respond(
+        &self,
+        opening: &Opening,
+        metadata: Described,
+        range: Option<std::ops::Range<u64>>,
+        content: Content,
+    ) -> Response {
+        let counts = &self.engine.counts;
+        match &opening.source {
+            Source::Tier { index, .. } => {
+                count(&self.engine.tiers[usize::from(*index)].counts.hits);
+            }
+            _ if self.first => count(&counts.misses),
+            _ => {}
+        }
+        if !self.first {
+            count(&counts.joined);
+        }
+        if opening.stale.is_some() {
+            count(&counts.stale);
+        }
+        let (fetched_at, now) = (opening.header.fetched_at, self.engine.now());
+        let status = Status {
+            while_revalidate: matches!(opening.stale, Some(Stale::WhileRevalidate)),
+            on_error: match &opening.stale {
+                Some(Stale::Error(error)) => Some(error.clone()),
+                _ => None,
+            },
+            joined: !self.first,
+            revalidated: opening.revalidated,
+            ..Status::new(opening.source.clone(), fetched_at, now)
+        };
+        Response {
+            status,
+            metadata,
+            range,
+            content,
+        }
+    }
+
+    /// Reads through the flight's spool. `None` when bytes that it needs are gone.
+    async fn join(
+        &self,
+        member: Member,
+        opening: &Opening,
+    ) -> Result<Option<(Option<std::ops::Range<u64>>, Body)>> {
+        let range = self.ask.range;
+        let enough = match range.known() {
+            _ if range.is_full() => Some(0),
+            Some((start, end)) => Some(end.unwrap_or(start.saturating_add(1))),
+            None => None,
+        };
+        let len = member.length(opening.len, enough).await?;
+        let (start, end) = match (len, range.known()) {
+            (Some(len), _) => {
+                let range = range.resolve(len)?;
+                (range.start, Some(range.end))
+            }
+            (None, Some(known)) => known,
+            (None, None) => return Ok(None),
+        };
+        // The full range of an unknown length ends where the source does, and not before.
+        let stop = if range.is_full() { None } else { end };
+        if !member.place(start, stop) {
+            return Ok(None);
+        }
+        let body = Body::stream(end.map(|end| end - start), FlightBody::new(member));
+        Ok(Some((end.map(|end| start..end), body)))
+    }
+
+    /// Opens the object in the tier that has it, or takes the one that the flight has open.
+    async fn direct(
+        &self,
+        tier: usize,
+        opening: &Opening,
+        held: Option<Object>,
+    ) -> Result<Option<(Arc<Metadata>, Object)>> {
+        let len = opening.len.unwrap_or_default();
+        let range = self.ask.range.resolve(len)?;
+        if let Some(object) = &held
+            && self.ask.range.is_full()
+        {
+            let metadata = Arc::clone(&object.metadata);
+            return Ok(held.map(|object| (metadata, object)));
+        }
+        let place = &self.engine.tiers[tier];
+        let get = || place.store().get_stream(self.key.as_key(), self.ask.range);
+        match place.attempt("looking up", get).await {
+            Ok(Lookup::Hit(object)) => Ok(Some((Arc::clone(&object.metadata), object))),
+            Ok(Lookup::Miss(_)) | Err(_) => Ok(held.map(|object| {
+                let body = skip(object.body, range.start, range.end);
+                (
+                    Arc::clone(&object.metadata),
+                    Object {
+                        range,
+                        body,
+                        ..object
+                    },
+                )
+            })),
+        }
+    }
+}
+
+/// The part of a body that is read from its first byte.
+pub(super) fn skip(body: Body, start: u64, end: u64) -> Body {
+    let parts = futures_util::stream::try_unfold((body, 0_u64), move |(mut body, at)| async move {
+        if at >= end {
+            return Ok::<_, Error>(None);
+        }
+        let Some(chunk) = body.chunk().await? else {
+            return Ok(None);
+        };
+        let (from, to) = (at, at + chunk.len() as u64);
+        #[allow(clippy::cast_possible_truncation)] // Within a chunk in memory.
+        let part = chunk
+            .slice((start.clamp(from, to) - from) as usize..(end.clamp(from, to) - from) as usize);
+        Ok(Some((part, (body, to))))
+    });
+    Body::stream(Some(end - start), parts)
+}
