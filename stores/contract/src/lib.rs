@@ -49,6 +49,7 @@
 
 mod body;
 mod capability;
+mod codec;
 mod entity_tag;
 mod error;
 mod ext;
