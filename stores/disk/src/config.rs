@@ -1,0 +1,303 @@
+//! Settings: how much a store may hold, of what size, and what it promises when power fails.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use larder_store::{Error, Key, METADATA_LEN_MAX, Result, Timestamp};
+
+use crate::{
+    Disk,
+    index::SEGMENT_MAX,
+    record::{HEADER_LEN, VALUE_LEN_MAX},
+};
+
+/// What a commit or a delete that was acknowledged survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The end of the process, by whatever means: of new objects the last 5 ms may be lost, of
+    /// replacements and deletes nothing. When power fails, about the last second. The default.
+    #[default]
+    Relaxed,
+    /// The loss of power, too: what is acknowledged is on the disk. Each commit waits for it.
+    OnCommit,
+}
+
+/// What happens when objects come faster than the disk takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overload {
+    /// Their commits wait. The default.
+    #[default]
+    Wait,
+    /// Their commits fail as `Full`, and are counted in [`Figures::refused`](crate::Figures::refused).
+    Refuse,
+}
+
+/// Which large objects are let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Admission {
+    /// All of them. The default.
+    #[default]
+    All,
+    /// One that has a file of its own must be offered twice within a while: the first time its
+    /// writer is refused as `Full`, and counted in [`Figures::refused`](crate::Figures::refused).
+    SecondHit,
+}
+
+/// What becomes of the system's page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageCache {
+    /// What was read of objects of 64 MiB and more is dropped from it behind the reader, so that
+    /// one film does not push out everything else. The default.
+    #[default]
+    DropLarge,
+    /// The system decides.
+    Keep,
+}
+
+/// What to do with a store that was not closed before the machine was started anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AfterPowerLoss {
+    /// Keep what its checksums confirm. An object that was replaced or deleted in the last second
+    /// before may be there in its older form. The default.
+    #[default]
+    Keep,
+    /// Begin with an empty store.
+    StartCold,
+}
+
+/// Settings of a [`Disk`] store; [`Disk::builder`] makes one. All sizes are bytes.
+#[must_use]
+pub struct Builder {
+    path: PathBuf,
+    capacity: u64,
+    segment_size: Option<u64>,
+    large_object: Option<u64>,
+    object_max: Option<u64>,
+    staging_max: Option<u64>,
+    write_rate_max: Option<u64>,
+    cold_reads_max: usize,
+    durability: Durability,
+    overload: Overload,
+    admission: Admission,
+    page_cache: PageCache,
+    after_power_loss: AfterPowerLoss,
+    clock: Clock,
+}
+
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The settings in force.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) capacity: u64,
+    pub(crate) segment_size: u64,
+    /// A longer body goes to a file of its own.
+    pub(crate) large_object: u64,
+    pub(crate) object_max: u64,
+    /// The most that small objects being written may take in memory; beyond it they go to files.
+    pub(crate) staging_max: u64,
+    /// Bytes a second that new objects may bring.
+    pub(crate) write_rate_max: Option<u64>,
+    pub(crate) cold_reads_max: usize,
+    pub(crate) durability: Durability,
+    pub(crate) overload: Overload,
+    pub(crate) admission: Admission,
+    pub(crate) page_cache: PageCache,
+    pub(crate) after_power_loss: AfterPowerLoss,
+    pub(crate) clock: Clock,
+}
+
+/// The least that a store can work with.
+const CAPACITY_MIN: u64 = 1 << 20;
+const CAPACITY_MAX: u64 = 1 << 50;
+/// What a record may take beside its value: with the longest key, the most metadata, and a table.
+const BESIDE_MAX: u64 = (HEADER_LEN + Key::LEN_MAX + METADATA_LEN_MAX + (8 << 10)) as u64;
+const SEGMENT_MIN: u64 = 128 << 10;
+
+impl Builder {
+    pub(crate) fn new(path: PathBuf, capacity: u64) -> Self {
+        Self {
+            path,
+            capacity,
+            segment_size: None,
+            large_object: None,
+            object_max: None,
+            staging_max: None,
+            write_rate_max: None,
+            cold_reads_max: 64,
+            durability: Durability::default(),
+            overload: Overload::default(),
+            admission: Admission::default(),
+            page_cache: PageCache::default(),
+            after_power_loss: AfterPowerLoss::default(),
+            clock: wall(),
+        }
+    }
+
+    /// What an acknowledged commit survives. Default: [`Durability::Relaxed`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The length of a segment of the log. Room is given back a segment at a time, and each keeps a
+    /// file open.
+    ///
+    /// Default: a 256th of the capacity, at least 16 MiB and at most 1 GiB, but never more than a
+    /// 16th of the capacity, nor less than 128 KiB.
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.segment_size = Some(bytes);
+        self
+    }
+
+    /// Bodies that are longer get a file of their own. Default, and at most: 1 MiB, and a quarter
+    /// of a segment.
+    pub fn large_object(mut self, bytes: u64) -> Self {
+        self.large_object = Some(bytes);
+        self
+    }
+
+    /// The longest body of an object; what is longer is refused as `TooLarge`. Default, and at
+    /// most: half of the capacity.
+    pub fn object_max(mut self, bytes: u64) -> Self {
+        self.object_max = Some(bytes);
+        self
+    }
+
+    /// The most that small objects may take in memory while they are written; beyond it they are
+    /// staged in files. Default: 64 MiB.
+    pub fn staging_max(mut self, bytes: u64) -> Self {
+        self.staging_max = Some(bytes);
+        self
+    }
+
+    /// The most bytes a second that new objects may bring, averaged over a second, to spare the
+    /// disk. What goes beyond is refused as `Full` and counted. Default: no limit.
+    pub fn write_rate_max(mut self, bytes_per_second: u64) -> Self {
+        self.write_rate_max = Some(bytes_per_second);
+        self
+    }
+
+    /// How many reads may wait for the disk at once; others wait for them. Default: 64.
+    pub fn cold_reads_max(mut self, count: usize) -> Self {
+        self.cold_reads_max = count;
+        self
+    }
+
+    /// What happens when objects come faster than the disk takes them. Default:
+    /// [`Overload::Wait`].
+    pub fn overload(mut self, overload: Overload) -> Self {
+        self.overload = overload;
+        self
+    }
+
+    /// Which large objects are let in. Default: [`Admission::All`].
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// What becomes of the system's page cache. Default: [`PageCache::DropLarge`].
+    pub fn page_cache(mut self, page_cache: PageCache) -> Self {
+        self.page_cache = page_cache;
+        self
+    }
+
+    /// What to do with a store that was not closed before the machine was started anew. Default:
+    /// [`AfterPowerLoss::Keep`].
+    pub fn after_power_loss(mut self, after: AfterPowerLoss) -> Self {
+        self.after_power_loss = after;
+        self
+    }
+
+    /// The clock by which objects expire
+    /// ([`Header::expires_at`](larder_store::Header::expires_at)). Default: that of the system.
+    ///
+    /// It is called with no lock held, and must not block.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Opens the store, or makes it where the folder is missing or empty; with what it held, it is
+    /// warm.
+    ///
+    /// Errors: `Invalid` for settings that make no sense, a path that is not a folder, a folder
+    /// that holds something else, and a format that this version does not know; `Unavailable` when
+    /// another process has it open, or the folder cannot be read and written.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn open(self) -> Result<Disk> {
+        let settings = self.settings()?;
+        Disk::start(self.path, settings).await
+    }
+
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let capacity = self.capacity;
+        within("capacity", capacity, CAPACITY_MIN, CAPACITY_MAX)?;
+        let segment = (capacity / 256)
+            .clamp(16 << 20, SEGMENT_MAX)
+            .min((capacity / 16).max(SEGMENT_MIN));
+        let segment_size = self.segment_size.unwrap_or(segment) / 4096 * 4096;
+        within(
+            "segment_size",
+            segment_size,
+            SEGMENT_MIN,
+            SEGMENT_MAX.min(capacity / 8),
+        )?;
+        let large_max = u64::from(VALUE_LEN_MAX).min(segment_size / 4);
+        let large_object = self.large_object.unwrap_or(large_max);
+        within("large_object", large_object, 0, large_max)?;
+        debug_assert!(large_max + BESIDE_MAX + segment_size / 64 + 64 <= segment_size);
+        let object_max = self.object_max.unwrap_or(capacity / 2);
+        within("object_max", object_max, 1, capacity / 2)?;
+        within("cold_reads_max", self.cold_reads_max as u64, 1, 1 << 16)?;
+        if let Some(rate) = self.write_rate_max {
+            within("write_rate_max", rate, 1, u64::MAX)?;
+        }
+        Ok(Settings {
+            capacity,
+            segment_size,
+            large_object,
+            object_max,
+            staging_max: self.staging_max.unwrap_or(64 << 20),
+            write_rate_max: self.write_rate_max,
+            cold_reads_max: self.cold_reads_max,
+            durability: self.durability,
+            overload: self.overload,
+            admission: self.admission,
+            page_cache: self.page_cache,
+            after_power_loss: self.after_power_loss,
+            clock: Arc::clone(&self.clock),
+        })
+    }
+}
+
+fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name} is {value}, which is not between {least} and {most}"
+    )))
+}
+
+#[allow(clippy::disallowed_methods)] // The one place that asks the system.
+fn wall() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("path", &self.path)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}

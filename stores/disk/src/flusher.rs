@@ -1,0 +1,92 @@
+//! The thread that writes the log's buffers to their files.
+
+use std::sync::Arc;
+
+use larder_store::{Error, ErrorKind};
+
+use crate::{
+    log::{Chunk, Turn},
+    volume::Volume,
+};
+
+/// Writes until the log is stopped and empty.
+pub(crate) fn run(volume: &Arc<Volume>) {
+    loop {
+        let Turn {
+            chunks,
+            boundary,
+            stop,
+        } = volume.log.turn();
+        let empty = chunks.is_empty();
+        for chunk in &chunks {
+            write(volume, chunk);
+        }
+        if volume.log.syncs() {
+            sync(volume, &chunks);
+        }
+        volume.log.reached(boundary);
+        if stop && empty {
+            return;
+        }
+    }
+}
+
+fn write(volume: &Volume, chunk: &Arc<Chunk>) {
+    let segment = &chunk.segment;
+    // After a hole nothing may follow: a chunk behind one that failed fails with it.
+    let behind_hole = segment.flushed() < chunk.offset;
+    let result = if behind_hole {
+        Err(failed(None))
+    } else {
+        let written = segment.file.write_all_at(&chunk.bytes, chunk.offset);
+        written.map_err(|error| failed(Some(error)))
+    };
+    if let Err(error) = &result {
+        if !behind_hole {
+            volume.counters.io_errors.add(1);
+            tracing::warn!(%error, segment = segment.id, "cannot write to a segment");
+        }
+        volume.lost(chunk);
+        volume.log.abandon(segment);
+        volume.room.failed(error);
+        volume.log.set_down(Some(error.clone()));
+    }
+    volume.log.wrote(chunk, &result);
+    if chunk.seals {
+        volume.room.seal(Arc::clone(segment));
+    }
+}
+
+/// Syncs what a turn has written, where each commit waits for that.
+fn sync(volume: &Volume, chunks: &[Arc<Chunk>]) {
+    for chunk in chunks {
+        if chunk.segment.take_dirty()
+            && let Err(error) = chunk.segment.file.sync_data()
+        {
+            volume.counters.io_errors.add(1);
+            let error = failed(Some(error));
+            volume.log.unsynced(chunk, &error);
+        }
+    }
+}
+
+fn failed(source: Option<std::io::Error>) -> Error {
+    let message = "the record could not be written";
+    match source {
+        Some(source) => Error::with_source(kind(&source), message, source),
+        None => Error::new(ErrorKind::Unavailable, message),
+    }
+}
+
+/// What a caller can do about an error of the file system.
+pub(crate) fn kind(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// An error of the file system, as callers see it.
+pub(crate) fn io(message: &'static str, error: std::io::Error) -> Error {
+    Error::with_source(kind(&error), message, error)
+}

@@ -1,0 +1,293 @@
+//! Where every object stands: 16 bytes and a control byte each, in memory.
+//
+// Invariants:
+// 1. A stripe is written under the stripe of `Fences` that its key belongs to, or by the keeper;
+//    beneath it only the log's lock is taken, and no I/O is done.
+// 2. An entry points into a segment that is in `Segments`: a segment is taken out of there after
+//    the last entry that points to it.
+// 3. `entries` and `live` change together with the entry that they count.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::HashTable;
+
+use crate::{blobs::Blob, record::UNIT};
+
+/// Where a record stands: the slot of its segment, and in units of [`UNIT`] bytes its offset and
+/// its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) slot: u16,
+    pub(crate) offset: u32,
+    pub(crate) size: u32,
+}
+
+impl Place {
+    /// The first byte in the segment.
+    pub(crate) fn start(self) -> u64 {
+        u64::from(self.offset) * UNIT as u64
+    }
+
+    /// The bytes of the record.
+    pub(crate) fn len(self) -> usize {
+        self.size as usize * UNIT
+    }
+}
+
+/// What is known of an object without reading: the packed form of an [`Entry`].
+///
+/// From the lowest bit: offset 26, size 17, slot 16, frequency 2, blob 1, shadow 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) u64);
+
+const OFFSET_BITS: u32 = 26;
+const SIZE_BITS: u32 = 17;
+const SLOT_AT: u32 = OFFSET_BITS + SIZE_BITS;
+const FREQUENCY_AT: u32 = SLOT_AT + 16;
+const BLOB: u64 = 1 << (FREQUENCY_AT + 2);
+const SHADOW: u64 = 1 << (FREQUENCY_AT + 3);
+const FREQUENCY: u64 = 3 << FREQUENCY_AT;
+const PLACE: u64 = (1 << FREQUENCY_AT) - 1;
+
+/// The longest segment, in bytes.
+pub(crate) const SEGMENT_MAX: u64 = (1 << OFFSET_BITS) * UNIT as u64;
+/// The most that [`Word::frequency`] counts to.
+pub(crate) const FREQUENCY_MAX: u8 = 3;
+
+impl Word {
+    pub(crate) fn new(place: Place, blob: bool, shadow: bool) -> Self {
+        debug_assert!(place.offset < 1 << OFFSET_BITS && place.size < 1 << SIZE_BITS);
+        let place = u64::from(place.offset)
+            | u64::from(place.size) << OFFSET_BITS
+            | u64::from(place.slot) << SLOT_AT;
+        Self(place | if blob { BLOB } else { 0 } | if shadow { SHADOW } else { 0 })
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Masked.
+    pub(crate) fn place(self) -> Place {
+        Place {
+            slot: (self.0 >> SLOT_AT) as u16,
+            offset: self.0 as u32 & ((1 << OFFSET_BITS) - 1),
+            size: (self.0 >> OFFSET_BITS) as u32 & ((1 << SIZE_BITS) - 1),
+        }
+    }
+
+    pub(crate) fn is_blob(self) -> bool {
+        self.0 & BLOB != 0
+    }
+
+    /// Whether an older record of the same hash may still be on disk.
+    pub(crate) fn is_shadow(self) -> bool {
+        self.0 & SHADOW != 0
+    }
+
+    /// How often it was asked for since it was placed, up to [`FREQUENCY_MAX`].
+    #[allow(clippy::cast_possible_truncation)] // Masked.
+    pub(crate) fn frequency(self) -> u8 {
+        ((self.0 & FREQUENCY) >> FREQUENCY_AT) as u8
+    }
+
+    #[must_use]
+    pub(crate) fn with_frequency(self, frequency: u8) -> Self {
+        let frequency = u64::from(frequency.min(FREQUENCY_MAX));
+        Self(self.0 & !FREQUENCY | frequency << FREQUENCY_AT)
+    }
+
+    fn is_at(self, place: Place) -> bool {
+        self.0 & PLACE == Self::new(place, false, false).0
+    }
+}
+
+struct Entry {
+    hash: u64,
+    /// A [`Word`]; atomic so that a hit is counted under a shared lock.
+    word: AtomicU64,
+}
+
+impl Entry {
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Relaxed))
+    }
+}
+
+/// All objects, by the hash of their keys.
+pub(crate) struct Index {
+    stripes: Box<[RwLock<Stripe>]>,
+    entries: AtomicU64,
+    live: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct Stripe {
+    table: HashTable<Entry>,
+    /// Beside the entries that are blobs.
+    blobs: HashMap<u64, Arc<Blob>>,
+    /// The sequence number after the last record of this stripe that undoes an older one: until it
+    /// has reached the kernel, nothing that builds on it may be acknowledged.
+    barrier: u64,
+}
+
+const STRIPES: usize = 256;
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        let stripes = (0..STRIPES).map(|_| RwLock::default()).collect();
+        Self {
+            stripes,
+            entries: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of all records and blobs that an entry points to.
+    pub(crate) fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn read(&self, hash: u64) -> RwLockReadGuard<'_, Stripe> {
+        let stripe = self.stripe(hash).read();
+        stripe.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self, hash: u64) -> Locked<'_> {
+        let stripe = self.stripe(hash).write();
+        Locked {
+            index: self,
+            stripe: stripe.unwrap_or_else(PoisonError::into_inner),
+            hash,
+        }
+    }
+
+    /// Each stripe's entries in turn, as they are at that moment.
+    pub(crate) fn stripes(&self) -> impl Iterator<Item = Vec<(u64, Word, Option<Arc<Blob>>)>> {
+        self.stripes.iter().map(|stripe| {
+            let stripe = stripe.read().unwrap_or_else(PoisonError::into_inner);
+            let all = stripe.table.iter();
+            all.map(|entry| {
+                let blob = stripe.blobs.get(&entry.hash).cloned();
+                (entry.hash, entry.word(), blob)
+            })
+            .collect()
+        })
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Masked. Not the bits by which tables place.
+    fn stripe(&self, hash: u64) -> &RwLock<Stripe> {
+        &self.stripes[(hash >> 40) as usize % STRIPES]
+    }
+}
+
+impl Stripe {
+    pub(crate) fn get(&self, hash: u64) -> Option<Word> {
+        self.find(hash).map(Entry::word)
+    }
+
+    pub(crate) fn blob(&self, hash: u64) -> Option<&Arc<Blob>> {
+        self.blobs.get(&hash)
+    }
+
+    pub(crate) fn barrier(&self) -> u64 {
+        self.barrier
+    }
+
+    /// Finds an entry and counts the hit.
+    pub(crate) fn hit(&self, hash: u64) -> Option<Word> {
+        let entry = self.find(hash)?;
+        let word = entry.word();
+        if word.frequency() < FREQUENCY_MAX {
+            // A hit that is lost to another at the same moment is no loss.
+            let counted = word.with_frequency(word.frequency() + 1);
+            let order = Ordering::Relaxed;
+            let _ = (entry.word).compare_exchange(word.0, counted.0, order, order);
+        }
+        Some(word)
+    }
+
+    fn find(&self, hash: u64) -> Option<&Entry> {
+        self.table.find(hash, |entry| entry.hash == hash)
+    }
+}
+
+/// A stripe that is locked for a change to one hash.
+pub(crate) struct Locked<'a> {
+    index: &'a Index,
+    stripe: RwLockWriteGuard<'a, Stripe>,
+    hash: u64,
+}
+
+impl Locked<'_> {
+    pub(crate) fn get(&self) -> Option<Word> {
+        self.stripe.get(self.hash)
+    }
+
+    /// The entry, if it is still the one at this place.
+    pub(crate) fn at(&self, place: Place) -> Option<Word> {
+        self.get().filter(|word| word.is_at(place))
+    }
+
+    pub(crate) fn blob(&self) -> Option<&Arc<Blob>> {
+        self.stripe.blob(self.hash)
+    }
+
+    pub(crate) fn barrier(&self) -> u64 {
+        self.stripe.barrier
+    }
+
+    pub(crate) fn raise_barrier(&mut self, sequence: u64) {
+        self.stripe.barrier = self.stripe.barrier.max(sequence + 1);
+    }
+
+    /// Sets the entry; gives what was there.
+    pub(crate) fn put(&mut self, word: Word, blob: Option<Arc<Blob>>) -> Option<Removed> {
+        let old = self.remove();
+        let added = weight(word, blob.as_deref());
+        self.index.live.fetch_add(added, Ordering::Relaxed);
+        self.index.entries.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            hash: self.hash,
+            word: AtomicU64::new(word.0),
+        };
+        (self.stripe.table).insert_unique(self.hash, entry, |entry| entry.hash);
+        if let Some(blob) = blob {
+            self.stripe.blobs.insert(self.hash, blob);
+        }
+        old
+    }
+
+    /// Takes the entry out.
+    pub(crate) fn remove(&mut self) -> Option<Removed> {
+        let hash = self.hash;
+        let found = (self.stripe.table).find_entry(hash, |entry| entry.hash == hash);
+        let (entry, _) = found.ok()?.remove();
+        let word = entry.word();
+        let blob = if word.is_blob() {
+            self.stripe.blobs.remove(&hash)
+        } else {
+            None
+        };
+        let freed = weight(word, blob.as_deref());
+        self.index.live.fetch_sub(freed, Ordering::Relaxed);
+        self.index.entries.fetch_sub(1, Ordering::Relaxed);
+        Some(Removed { word, blob })
+    }
+}
+
+/// What was taken out of the index.
+pub(crate) struct Removed {
+    pub(crate) word: Word,
+    pub(crate) blob: Option<Arc<Blob>>,
+}
+
+fn weight(word: Word, blob: Option<&Blob>) -> u64 {
+    word.place().len() as u64 + blob.map_or(0, |blob| blob.len)
+}
