@@ -32,6 +32,10 @@ pub use fetch::{Fetch, FetchContext, FetchWith, Fetched, NoFetch};
 pub use policy::Policy;
 pub use request::{Reading, Request};
 pub use response::{Content, Response, Source, Stale, Status};
+#[cfg(feature = "disk")]
+pub use stores::{
+    Admission, AfterPowerLoss, Disk, DiskBuilder, DiskFigures, Durability, Overload, PageCache,
+};
 #[cfg(feature = "memory")]
 pub use stores::{Eviction, Memory, MemoryBuilder};
 pub use tier::{Promote, Tier};

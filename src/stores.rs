@@ -1,4 +1,9 @@
 //! The stores that come with Larder, each behind its feature.
 
+#[cfg(feature = "disk")]
+pub use larder_disk::{
+    Admission, AfterPowerLoss, Builder as DiskBuilder, Disk, Durability, Figures as DiskFigures,
+    Overload, PageCache,
+};
 #[cfg(feature = "memory")]
 pub use larder_memory::{Builder as MemoryBuilder, Eviction, Memory};
