@@ -28,7 +28,7 @@ struct Root {
 }
 
 /// What is being done, for those who make it fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Op {
     Create,
     Open,
@@ -40,14 +40,25 @@ pub(crate) enum Op {
     Sync,
     Allocate,
     SetLen,
+    Len,
     Rename,
     MakeDir,
+    Lock,
 }
 
 /// An open file of the store.
 pub(crate) struct File {
     file: fs::File,
     medium: Medium,
+    /// Within the folder.
+    #[cfg(test)]
+    path: PathBuf,
+}
+
+/// What becomes of a call that moves bytes: in tests only a part of them may go through.
+struct Pass {
+    len: usize,
+    then: io::Result<()>,
 }
 
 impl Medium {
@@ -74,50 +85,53 @@ impl Medium {
         &self.0.path
     }
 
-    /// Every call passes here first.
+    /// Every call passes here first, or through [`File::pass`].
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // In tests it does something.
-    fn call(&self, op: Op) -> io::Result<()> {
+    fn call(&self, op: Op, path: &Path) -> io::Result<()> {
         #[cfg(test)]
-        self.0.faults.call(op)?;
-        let _ = op;
+        self.0.faults.call(op, path)?;
+        let _ = (op, path);
         Ok(())
     }
 
     /// Makes a file that must not be there yet; a folder that is missing is made, too.
     pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
-        self.call(Op::Create)?;
-        let path = self.0.path.join(path);
+        self.call(Op::Create, path)?;
+        let whole = self.0.path.join(path);
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = match options.open(&path) {
+        let file = match options.open(&whole) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = path.parent() {
+                if let Some(parent) = whole.parent() {
                     fs::create_dir_all(parent)?;
                 }
-                options.open(&path)?
+                options.open(&whole)?
             }
             opened => opened?,
         };
-        Ok(self.file(file))
+        Ok(self.file(file, path))
     }
 
     /// Opens a file for reading and writing.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
-        self.call(Op::Open)?;
+        self.call(Op::Open, path)?;
         let file = (fs::OpenOptions::new().read(true).write(true)).open(self.0.path.join(path))?;
-        Ok(self.file(file))
+        Ok(self.file(file, path))
     }
 
-    fn file(&self, file: fs::File) -> File {
+    fn file(&self, file: fs::File, path: &Path) -> File {
+        let _ = path;
         File {
             file,
             medium: self.clone(),
+            #[cfg(test)]
+            path: path.to_owned(),
         }
     }
 
     /// Removes a file; one that is gone already is no error.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(Op::Remove)?;
+        self.call(Op::Remove, path)?;
         match fs::remove_file(self.0.path.join(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
@@ -126,7 +140,7 @@ impl Medium {
 
     /// The names in a folder, without order; a folder that is missing is empty.
     pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.call(Op::List)?;
+        self.call(Op::List, path)?;
         let entries = match fs::read_dir(self.0.path.join(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -137,27 +151,48 @@ impl Medium {
     }
 
     pub(crate) fn make_dir(&self, path: &Path) -> io::Result<()> {
-        self.call(Op::MakeDir)?;
+        self.call(Op::MakeDir, path)?;
         fs::create_dir_all(self.0.path.join(path))
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(Op::Rename)?;
+        self.call(Op::Rename, from)?;
         fs::rename(self.0.path.join(from), self.0.path.join(to))
     }
 
     /// Makes the names in a folder survive the loss of power.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.call(Op::Sync)?;
+        self.call(Op::Sync, path)?;
         fs::File::open(self.0.path.join(path))?.sync_all()
     }
 }
 
 impl File {
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // In tests it does something.
+    fn call(&self, op: Op) -> io::Result<()> {
+        #[cfg(test)]
+        self.medium.call(op, &self.path)?;
+        let _ = op;
+        Ok(())
+    }
+
+    /// As [`call`](Self::call), for so many bytes.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // In tests it does something.
+    fn pass(&self, op: Op, len: usize) -> io::Result<Pass> {
+        #[cfg(test)]
+        if let Some((len, error)) = self.medium.0.faults.transfer(op, &self.path, len)? {
+            let then = Err(error);
+            return Ok(Pass { len, then });
+        }
+        let _ = op;
+        Ok(Pass { len, then: Ok(()) })
+    }
+
     /// Fills the buffer, waiting for the disk; `UnexpectedEof` where there is less.
     pub(crate) fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.medium.call(Op::Read)?;
-        self.file.read_exact_at(into, offset)
+        let Pass { len, then } = self.pass(Op::Read, into.len())?;
+        self.file.read_exact_at(&mut into[..len], offset)?;
+        then
     }
 
     /// Fills the buffer with what is in the system's page cache; `false` where not all of it is
@@ -169,8 +204,8 @@ impl File {
         if !self.medium.0.nowait.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        self.medium.call(Op::ReadNow)?;
         let len = into.len();
+        let into = &mut into[..self.pass(Op::ReadNow, len)?.len];
         let mut buffers = [io::IoSliceMut::new(into)];
         match preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
             Ok(read) => Ok(read == len),
@@ -193,28 +228,41 @@ impl File {
 
     /// Writes all of it; it may wait for the disk.
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.medium.call(Op::Write)?;
-        self.file.write_all_at(bytes, offset)
+        let Pass { len, then } = self.pass(Op::Write, bytes.len())?;
+        self.file.write_all_at(&bytes[..len], offset)?;
+        then
+    }
+
+    /// Keeps others from doing the same, until this file is closed; `false` where another has done
+    /// so.
+    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+        self.call(Op::Lock)?;
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 
     pub(crate) fn sync_data(&self) -> io::Result<()> {
-        self.medium.call(Op::Sync)?;
+        self.call(Op::Sync)?;
         self.file.sync_data()
     }
 
     pub(crate) fn len(&self) -> io::Result<u64> {
+        self.call(Op::Len)?;
         Ok(self.file.metadata()?.len())
     }
 
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
-        self.medium.call(Op::SetLen)?;
+        self.call(Op::SetLen)?;
         self.file.set_len(len)
     }
 
     /// Gives the file this length, with room on the disk for all of it where the file system can
     /// promise that.
     pub(crate) fn allocate(&self, len: u64) -> io::Result<()> {
-        self.medium.call(Op::Allocate)?;
+        self.call(Op::Allocate)?;
         #[cfg(target_os = "linux")]
         {
             use rustix::{fs::FallocateFlags, io::Errno};
