@@ -13,11 +13,11 @@ use crate::support::{
 };
 
 /// Above what a memory tier of 1 MiB takes, which is 128 KiB.
-const LARGE: usize = 512 << 10;
+pub(crate) const LARGE: usize = 512 << 10;
 
 /// Ways in which a large object comes.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+pub(crate) enum Way {
     Whole,
     Known,
     Unknown,
@@ -26,7 +26,7 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Whole,
         Self::Known,
         Self::Unknown,
@@ -35,7 +35,7 @@ impl Way {
     ];
 
     /// Brings `large` into the cache; gives what a write said.
-    async fn bring(self, cache: &Cache) -> Option<usize> {
+    pub(crate) async fn bring(self, cache: &Cache) -> Option<usize> {
         let chunk = Bytes::from(vec![b'x'; 64 << 10]);
         let whole = Bytes::from(vec![b'x'; LARGE]);
         let chunks = std::iter::repeat_n(chunk, LARGE >> 16);

@@ -9,6 +9,7 @@ mod clear;
 mod commits;
 mod conditional;
 mod deletes;
+mod disk;
 mod eviction;
 mod fences;
 mod forgetful;
