@@ -106,7 +106,7 @@ async fn open(name: Name, entries: &Entries) -> Result<Figures> {
 
 async fn stream(name: Streamer, folder: &Path, len: u64) -> Result<Figures> {
     let values = Values::new();
-    let plan = Plan { capacity: 2 * len };
+    let plan = Plan { capacity: 3 * len };
     let peer = name.open(folder, plan).await?;
     let before = measure::resident();
     ensure!(
