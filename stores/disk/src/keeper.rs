@@ -1,11 +1,371 @@
-//! The thread that makes room: it keeps spare segments, evicts, and removes files.
+//! The thread that makes room: it keeps spare segments, lets blobs in, evicts, and removes files.
+//
+// Invariants:
+// 1. It never waits for somebody who may wait for it: only for the thread that writes, and for
+//    what it is told by.
+// 2. It waits for nothing while there is something that it could do, and does nothing again at once
+//    that has just failed.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc, time::Duration};
 
-use crate::volume::Volume;
+use larder_store::{Error, ErrorKind};
+use tokio::time::Instant;
+
+use crate::{
+    account::SPARES,
+    blobs::Blob,
+    config::Durability,
+    evict, flusher,
+    log::{DOWN_TIME, ENDED, Spare, closed},
+    medium::File,
+    reclaim,
+    segment::{self, FooterPlace, Queue},
+    victims::{Victim, Want},
+    volume::Volume,
+};
+
+/// Files that are removed before something else gets its turn.
+const UNLINKS_MAX: usize = 32;
+/// How long a file waits, when it may not yet be removed, for the next look.
+const UNLINK_PAUSE: Duration = Duration::from_millis(10);
+/// After so long what could not be evicted is tried again.
+const BLOCKED_TIME: Duration = DOWN_TIME;
+/// For so long at most files are removed when the store is closed; a start removes the others.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
 
 /// Works until the room is stopped.
 pub(crate) fn run(volume: &Arc<Volume>) {
-    let _ = volume;
-    todo!()
+    let ended = Ended(volume);
+    let mut keeper = Keeper {
+        volume,
+        is_announced: false,
+        unblock_at: None,
+        unlink_at: None,
+        held: Vec::new(),
+    };
+    keeper.adopt();
+    while !volume.room.is_stopped() {
+        if !keeper.turn() {
+            volume.room.keeper_sleep(keeper.next());
+        }
+    }
+    keeper.leave();
+    drop(ended);
+}
+
+/// Tells the sealer, however the keeper ends.
+struct Ended<'a>(&'a Volume);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.room.keeper_ended();
+    }
+}
+
+/// What the keeper knows beside what is in [`Room`](crate::room::Room).
+pub(crate) struct Keeper<'a> {
+    pub(crate) volume: &'a Volume,
+    /// Whether the log was told that nothing can be stored.
+    is_announced: bool,
+    /// When to try again what could not be evicted.
+    unblock_at: Option<Instant>,
+    /// When to look again at files that are to be removed.
+    unlink_at: Option<Instant>,
+    /// Blobs that cannot be evicted for now.
+    held: Vec<(Arc<Blob>, Queue)>,
+}
+
+/// How an eviction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// There is more room, or another order.
+    Progress,
+    /// This cannot go for now.
+    Blocked,
+    /// The store is closed.
+    Stopped,
+}
+
+/// How making a spare segment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    Yes,
+    NoRoom,
+    Failed,
+}
+
+impl Keeper<'_> {
+    /// Puts in line what was found at the start.
+    fn adopt(&mut self) {
+        let Volume {
+            room,
+            index,
+            segments,
+            ..
+        } = self.volume;
+        // The others are on their way to the sealer.
+        for segment in segments.all() {
+            if matches!(segment.footer(), FooterPlace::File) {
+                room.victims(|victims| victims.add_segment(segment));
+            }
+        }
+        for blob in room.take_found() {
+            let word = index.read(blob.hash).get(blob.hash);
+            let segment = word.and_then(|word| segments.get(word.place().slot));
+            let queue = segment.map_or(Queue::Probation, |segment| segment.queue);
+            let stamp = blob.id;
+            room.victims(|victims| victims.place(blob, queue, stamp));
+        }
+    }
+
+    /// Does a little of everything; `false` where there is nothing to do for now.
+    fn turn(&mut self) -> bool {
+        self.look_at_health();
+        let served = self.serve();
+        let Volume { room, log, .. } = self.volume;
+        match room.want(log.spares()) {
+            Some(want) => self.evict(want) || served,
+            None => served,
+        }
+    }
+
+    /// When there is something to do though nobody says so.
+    fn next(&self) -> Option<Instant> {
+        let waits = self.volume.room.unlinks() > 0;
+        let unlink_at = self.unlink_at.filter(|_| waits);
+        [self.unblock_at, unlink_at].into_iter().flatten().min()
+    }
+
+    /// All that is quickly done; also between the steps of what is not. `true` where there is more
+    /// of it.
+    pub(crate) fn serve(&mut self) -> bool {
+        let more = self.unlink();
+        while self.volume.log.spares() < SPARES
+            && self.volume.room.health(|health| health.down().is_none())
+            && self.make_spare(false) == Made::Yes
+        {}
+        self.volume.room.grant(self.volume.log.spares());
+        more
+    }
+
+    fn look_at_health(&mut self) {
+        let Volume { room, log, .. } = self.volume;
+        let now = Instant::now();
+        if self.unblock_at.is_some_and(|at| at <= now) {
+            self.unblock();
+        }
+        let down = room.health(|health| health.down().cloned());
+        if let Some(error) = down
+            && !self.is_announced
+        {
+            self.is_announced = true;
+            log.set_down(Some(error));
+            let message = "nothing can be stored for now";
+            room.refuse_all(&Error::new(ErrorKind::Full, message));
+        }
+        if room.health(|health| health.is_probe_due(now)) && self.probe() {
+            room.health(|health| health.recovered());
+            self.is_announced = false;
+            log.set_down(None);
+            self.unblock();
+        }
+        room.health(|health| health.grow(now));
+    }
+
+    /// Tries whether writing works; a failure sets the time of the next try.
+    fn probe(&mut self) -> bool {
+        let Volume { room, log, .. } = self.volume;
+        let is_full = room.health(|health| health.is_short() && !health.is_failing());
+        // A small file says nothing about the room for a segment.
+        if is_full && log.spares() < SPARES {
+            let made = self.make_spare(false);
+            if made == Made::NoRoom {
+                room.health(|health| health.postpone_probe(Instant::now()));
+            }
+            return made == Made::Yes;
+        }
+        let path = segment::path(log.draw());
+        let medium = &self.volume.medium;
+        let tried = medium.create(&path).and_then(|file| {
+            let written = file.write_all_at(&[0; 4096], 0);
+            let tried = written.and_then(|()| file.sync_data());
+            // A start removes it otherwise.
+            let removed = medium.remove(&path);
+            tried.and(removed)
+        });
+        tried.map_err(|error| self.failed(error)).is_ok()
+    }
+
+    /// Makes a file that can become a segment. It may go `beyond` the limit where what it is for
+    /// makes more room than it takes.
+    pub(crate) fn make_spare(&mut self, beyond: bool) -> Made {
+        let Volume { room, log, .. } = self.volume;
+        let allocated = self.volume.settings.segment_size;
+        if !room.take_segment(beyond) {
+            return Made::NoRoom;
+        }
+        let id = log.draw();
+        match self.create(id) {
+            Ok(file) => {
+                log.add_spare(Spare {
+                    id,
+                    file,
+                    allocated,
+                });
+                Made::Yes
+            }
+            Err(error) => {
+                room.resize(allocated, 0);
+                self.failed(error);
+                Made::Failed
+            }
+        }
+    }
+
+    fn create(&self, id: u64) -> io::Result<File> {
+        let Volume {
+            medium, settings, ..
+        } = self.volume;
+        let path = segment::path(id);
+        let file = medium.create(&path)?;
+        let allocated = file.allocate(settings.segment_size).and_then(|()| {
+            // Later the name comes with the sealer's syncs.
+            if settings.durability == Durability::OnCommit {
+                medium.sync_dir(Path::new("seg"))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = allocated {
+            // A start removes it otherwise.
+            let _ = medium.remove(&path);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Takes note of a failure of the file system.
+    pub(crate) fn failed(&self, error: io::Error) {
+        self.volume.counters.io_errors.add(1);
+        let error = flusher::io("cannot write to the store's folder", error);
+        self.volume.room.failed(&error);
+    }
+
+    /// Removes some files whose time has come; `true` where there are more.
+    fn unlink(&mut self) -> bool {
+        let Volume { room, log, .. } = self.volume;
+        let now = Instant::now();
+        if self.unlink_at.is_some_and(|at| at > now) {
+            return false;
+        }
+        self.unlink_at = None;
+        let mut removed = 0;
+        for _ in 0..room.unlinks().min(UNLINKS_MAX) {
+            let Some((blob, after)) = room.next_unlink() else {
+                break;
+            };
+            if after != 0 && !log.is_settled(after) {
+                room.postpone_unlink(blob, after);
+            } else if self.remove(&blob) {
+                removed += 1;
+            } else {
+                room.postpone_unlink(blob, 0);
+                self.unlink_at = Some(now + BLOCKED_TIME);
+                return false;
+            }
+        }
+        let more = room.unlinks() > 0;
+        if more && removed == 0 {
+            self.unlink_at = Some(now + UNLINK_PAUSE);
+        }
+        more && removed > 0
+    }
+
+    /// Removes a blob's file, which then counts no more.
+    pub(crate) fn remove(&self, blob: &Blob) -> bool {
+        match self.volume.medium.remove(&blob.path()) {
+            Ok(()) => {
+                self.volume.room.unlinked(blob);
+                true
+            }
+            Err(error) => {
+                self.failed(error);
+                false
+            }
+        }
+    }
+
+    /// Lets something go; `false` where nothing can be done but wait.
+    fn evict(&mut self, want: Want) -> bool {
+        let room = &self.volume.room;
+        let outcome = match room.choose(want) {
+            Some(Victim::Segment(segment)) => {
+                let outcome = reclaim::run(self, &segment);
+                if outcome == Outcome::Blocked {
+                    room.victims(|victims| victims.block(&segment));
+                }
+                outcome
+            }
+            Some(Victim::Blob(blob)) => evict::blob(self, &blob),
+            None => return self.find_victims(want),
+        };
+        if outcome == Outcome::Blocked {
+            let at = Instant::now() + BLOCKED_TIME;
+            self.unblock_at.get_or_insert(at);
+        }
+        outcome != Outcome::Stopped
+    }
+
+    /// There is nothing to evict. Either there soon will be, or the log gives what it appends to,
+    /// or who waits cannot be served.
+    fn find_victims(&mut self, want: Want) -> bool {
+        let Volume { room, log, .. } = self.volume;
+        if room.is_under_way() {
+            return false;
+        }
+        let retires = |queue| log.retire_active(queue);
+        if want == Want::Anything && [Queue::Probation, Queue::Main].into_iter().any(retires) {
+            // Then it is with the sealer.
+            log.settled_blocking(log.draw());
+            return true;
+        }
+        room.refuse_first()
+    }
+
+    /// Passes a blob over for a while.
+    pub(crate) fn hold(&mut self, blob: &Arc<Blob>, queue: Queue) {
+        self.held.push((Arc::clone(blob), queue));
+    }
+
+    fn unblock(&mut self) {
+        let Volume { room, log, .. } = self.volume;
+        self.unblock_at = None;
+        room.victims(|victims| {
+            victims.unblock();
+            for (blob, queue) in self.held.drain(..) {
+                victims.place(blob, queue, log.draw());
+            }
+        });
+    }
+
+    /// Turns away who waits, and removes what is of no use later.
+    fn leave(&mut self) {
+        let Volume {
+            room, log, medium, ..
+        } = self.volume;
+        room.refuse_all(&closed());
+        log.settled_blocking(ENDED);
+        let until = Instant::now() + LEAVE_TIME;
+        while let Some((blob, _)) = room.next_unlink() {
+            if !self.remove(&blob) || Instant::now() > until {
+                break;
+            }
+        }
+        for spare in log.take_spares() {
+            if let Err(error) = medium.remove(&segment::path(spare.id)) {
+                self.failed(error);
+            } else {
+                room.resize(spare.allocated, 0);
+            }
+        }
+    }
 }

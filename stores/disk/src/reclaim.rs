@@ -1,0 +1,546 @@
+//! Reclaiming a segment: what deserves it is written again, the rest goes with the file.
+//
+// Invariants:
+// 1. The file goes when nothing depends on it any more: all that was written again has reached the
+//    disk, and so have the tombstones of what shadows older records.
+// 2. Entries that are not moved go after the file: a delete in between finds one and writes its
+//    tombstone. Those that are moved count as shadows until the file is gone.
+// 3. It may end early at any record: then the file stays, and nothing is lost but time. A copy that
+//    did not reach its file is undone by the thread that writes: see `Room::origin`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use larder_store::ErrorKind;
+
+use crate::{
+    config::Durability,
+    footer::{self, FooterEntry},
+    index::{Place, Removed, Word},
+    keeper::{Keeper, Made, Outcome},
+    log::{Appended, How, Refusal},
+    record::{Head, Kind, Record},
+    scan,
+    segment::{FooterPlace, Queue, Segment},
+    triage::{Census, Triage},
+    volume::Volume,
+};
+
+/// Of a main segment's bytes one in so many may be written again.
+const MAIN_SHARE: u64 = 4;
+/// Of any segment's bytes one in so many may be records of blobs that are written again: else they
+/// would go round for ever.
+const BLOB_SHARE: u64 = 2;
+/// After so many bytes it waits until they are written.
+const UNSETTLED_MAX: usize = 4 << 20;
+/// After so many records others get their turn.
+const SERVE_EVERY: usize = 4096;
+/// Segments that may be made beyond the limit; what cannot be written then is evicted, or ...
+const BEYOND_MAX: u32 = 1;
+/// ... keeps the segment where it is, if it must not be lost.
+const BEYOND_MAX_FOR_TOMBSTONES: u32 = 2;
+
+/// A segment that is being reclaimed.
+struct Reclaim<'k, 'v> {
+    keeper: &'k mut Keeper<'v>,
+    volume: &'v Volume,
+    victim: &'k Arc<Segment>,
+    /// No other segment has a record with a smaller number.
+    oldest_elsewhere: u64,
+    /// The other segments.
+    others: HashSet<u64>,
+    moved: Vec<Moved>,
+    /// What goes with the file.
+    gone: Vec<(u64, Place)>,
+    /// Where something was appended, up to where.
+    targets: HashMap<u64, (Arc<Segment>, u64)>,
+    unsettled: usize,
+    beyond: u32,
+}
+
+struct Moved {
+    hash: u64,
+    place: Place,
+    was_shadow: bool,
+}
+
+/// What stands in the victim.
+struct Contents {
+    live: Vec<Live>,
+    tombstones: Vec<FooterEntry>,
+    triage: Triage,
+}
+
+struct Live {
+    hash: u64,
+    sequence: u64,
+    place: Place,
+    frequency: u8,
+    is_blob: bool,
+}
+
+/// What became of a record that was to be written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    /// Nothing points to it any more.
+    Dead,
+    /// It cannot be, and is evicted.
+    Evicted,
+}
+
+type Step<T> = Result<T, Outcome>;
+
+/// Takes a sealed segment away.
+pub(crate) fn run(keeper: &mut Keeper<'_>, victim: &Arc<Segment>) -> Outcome {
+    let volume = keeper.volume;
+    volume.room.ghost().fit(volume.index.entries());
+    let others = volume.segments.all();
+    let others = || others.iter().filter(|other| other.id != victim.id);
+    let numbers = others().map(|other| other.min_sequence());
+    let mut reclaim = Reclaim {
+        oldest_elsewhere: numbers.min().unwrap_or(u64::MAX),
+        others: others().map(|other| other.id).collect(),
+        keeper,
+        volume,
+        victim,
+        moved: Vec::new(),
+        gone: Vec::new(),
+        targets: HashMap::new(),
+        unsettled: 0,
+        beyond: 0,
+    };
+    let ended = reclaim.write().and_then(|()| reclaim.remove());
+    if ended.is_err() {
+        reclaim.settle();
+    }
+    volume.room.clear_origins();
+    match ended {
+        Ok(()) => {
+            reclaim.finish();
+            Outcome::Progress
+        }
+        Err(outcome) => outcome,
+    }
+}
+
+impl Reclaim<'_, '_> {
+    /// Writes again what is to be kept, and tombstones for what is not and shadows something.
+    fn write(&mut self) -> Step<()> {
+        let Contents {
+            live,
+            tombstones,
+            mut triage,
+        } = self.contents();
+        let mut blobs = Triage::new(&[u64::MAX; 4], self.victim.end() / BLOB_SHARE);
+        for (at, live) in live.iter().enumerate() {
+            self.pause(at)?;
+            let bytes = live.place.len() as u64;
+            let keeps = if live.is_blob {
+                // All count the same: whether a blob goes is for its own line to decide.
+                blobs.keeps(crate::index::FREQUENCY_MAX, bytes)
+            } else {
+                triage.keeps(live.frequency, bytes)
+            };
+            let mut fate = Fate::Evicted;
+            if keeps {
+                fate = self.copy(live)?;
+            }
+            if fate == Fate::Evicted {
+                self.void(live)?;
+                self.gone.push((live.hash, live.place));
+            }
+        }
+        for (at, tombstone) in tombstones.iter().enumerate() {
+            self.pause(at)?;
+            self.carry(tombstone)?;
+        }
+        Ok(())
+    }
+
+    /// Lets others have their turn, and the written bytes reach their files.
+    fn pause(&mut self, at: usize) -> Step<()> {
+        if self.volume.room.is_stopped() {
+            return Err(Outcome::Stopped);
+        }
+        if self.unsettled > UNSETTLED_MAX {
+            self.settle();
+            self.keeper.serve();
+        } else if at % SERVE_EVERY == SERVE_EVERY - 1 {
+            self.keeper.serve();
+        }
+        Ok(())
+    }
+
+    /// Tells what counts of what stands here, in the order of places.
+    fn contents(&self) -> Contents {
+        let index = &self.volume.index;
+        let mut contents = Contents {
+            live: Vec::new(),
+            tombstones: Vec::new(),
+            triage: Triage::new(&Census::default(), 0),
+        };
+        let mut census = Census::default();
+        for entry in self.entries() {
+            if entry.kind == Kind::Tombstone {
+                contents.tombstones.push(entry);
+                continue;
+            }
+            let place = self.place(&entry);
+            let word = index.read(entry.hash).get(entry.hash);
+            let Some(word) = word.filter(|word| word.place() == place) else {
+                continue;
+            };
+            let frequency = word.frequency();
+            if !word.is_blob() {
+                census[usize::from(frequency)] += place.len() as u64;
+            }
+            contents.live.push(Live {
+                hash: entry.hash,
+                sequence: entry.sequence,
+                place,
+                frequency,
+                is_blob: word.is_blob(),
+            });
+        }
+        let budget = match self.victim.queue {
+            Queue::Probation => self.volume.settings.segment_size,
+            Queue::Main => self.victim.end() / MAIN_SHARE,
+        };
+        // While the log is down each copy would fail alone.
+        let budget = if self.volume.log.is_down() { 0 } else { budget };
+        contents.triage = Triage::new(&census, budget);
+        contents
+    }
+
+    /// The segment's records: by its footer, or where that cannot be read by its records and by the
+    /// index, which knows all that count.
+    fn entries(&self) -> Vec<FooterEntry> {
+        let victim = self.victim;
+        match victim.footer() {
+            FooterPlace::Memory(footer) => return footer.entries.clone(),
+            FooterPlace::Active => {}
+            FooterPlace::File => {
+                let read = footer::read(&victim.file, victim.seed, false);
+                if let Ok(Some(footer)) = read {
+                    return footer.entries;
+                }
+            }
+        }
+        tracing::warn!(segment = victim.id, "the list of a segment is damaged");
+        let found = scan::records(&victim.file, victim.seed, victim.flushed());
+        let mut entries = found.map_or_else(|_| Vec::new(), |found| found.footer.entries);
+        let known: HashSet<_> = entries.iter().map(|entry| entry.offset).collect();
+        for (hash, word, _) in self.volume.index.stripes().flatten() {
+            let place = word.place();
+            if place.slot == victim.slot && !known.contains(&place.offset) {
+                entries.push(FooterEntry {
+                    hash,
+                    // It may shadow anything.
+                    sequence: u64::MAX,
+                    offset: place.offset,
+                    size: place.size,
+                    kind: if word.is_blob() {
+                        Kind::Blob
+                    } else {
+                        Kind::Object
+                    },
+                    shadow: word.is_shadow(),
+                });
+            }
+        }
+        entries
+    }
+
+    fn place(&self, entry: &FooterEntry) -> Place {
+        Place {
+            slot: self.victim.slot,
+            offset: entry.offset,
+            size: entry.size,
+        }
+    }
+
+    /// Writes an object again, if it is still there, whole, and not expired.
+    fn copy(&mut self, live: &Live) -> Step<Fate> {
+        let Volume {
+            index,
+            log,
+            segments,
+            room,
+            counters,
+            settings,
+            ..
+        } = self.volume;
+        let Some(record) = self.object(live) else {
+            return Ok(Fate::Evicted);
+        };
+        let size = record.size();
+        if size as u64 > settings.segment_size / 16 * 15 {
+            // It is from a time when segments were longer.
+            return Ok(Fate::Evicted);
+        }
+        loop {
+            let mut entry = index.write(live.hash);
+            let Some(word) = entry.at(live.place) else {
+                return Ok(Fate::Dead);
+            };
+            let how = How {
+                shadow: word.is_shadow(),
+                privileged: true,
+                ..How::new(Queue::Main)
+            };
+            match log.append(segments, &record, how) {
+                Ok(appended) => {
+                    let place = appended.place;
+                    room.note_origin(place, word.with_shadow());
+                    let copy = Word::new(place, word.is_blob(), true);
+                    let blob = entry.blob().cloned();
+                    entry.put(copy.with_frequency(self.frequency(word)), blob);
+                    drop(entry);
+                    counters.moved.add(size as u64);
+                    self.moved.push(Moved {
+                        hash: live.hash,
+                        place,
+                        was_shadow: word.is_shadow(),
+                    });
+                    self.appended(appended);
+                    return Ok(Fate::Done);
+                }
+                Err(refusal) => {
+                    drop(entry);
+                    if !self.may_retry(&refusal, BEYOND_MAX)? {
+                        return Ok(Fate::Evicted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an object's frequency is after it has been moved.
+    fn frequency(&self, word: Word) -> u8 {
+        match self.victim.queue {
+            // That of a blob counts for its own line.
+            _ if word.is_blob() => word.frequency(),
+            Queue::Probation => 0,
+            Queue::Main => word.frequency().saturating_sub(1),
+        }
+    }
+
+    /// Reads a record that is to be written again.
+    fn object(&self, live: &Live) -> Option<Record> {
+        let bytes = self.read(live.place).ok()?;
+        let seed = self.victim.seed;
+        let record = Record::again(&bytes, seed).filter(|record| record.hash() == live.hash);
+        let metadata = Head::parse(&bytes, seed).and_then(|head| head.metadata());
+        let (Some(record), Some(metadata)) = (record, metadata) else {
+            self.volume.counters.corrupt.add(1);
+            return None;
+        };
+        let now = (self.volume.settings.clock)();
+        (!metadata.is_expired(now)).then_some(record)
+    }
+
+    fn read(&self, place: Place) -> io::Result<Bytes> {
+        if place.start() + place.len() as u64 > self.victim.flushed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = vec![0; place.len()];
+        let read = self.victim.file.read_exact_at(&mut bytes, place.start());
+        if read.is_err() {
+            self.volume.counters.io_errors.add(1);
+        }
+        read.map(|()| bytes.into())
+    }
+
+    /// Makes sure that when this object goes no older one comes back. Its entry stays, for as long
+    /// as its file.
+    fn void(&mut self, live: &Live) -> Step<()> {
+        let Volume {
+            index,
+            log,
+            segments,
+            counters,
+            ..
+        } = self.volume;
+        if self.oldest_elsewhere >= live.sequence {
+            return Ok(());
+        }
+        let tombstone = Record::tombstone(live.hash, 0);
+        let how = How {
+            privileged: true,
+            ..How::new(Queue::Main)
+        };
+        loop {
+            let entry = index.write(live.hash);
+            let word = entry.at(live.place);
+            if !word.is_some_and(Word::is_shadow) {
+                return Ok(());
+            }
+            let appended = log.append(segments, &tombstone, how);
+            drop(entry);
+            match appended {
+                Ok(appended) => {
+                    counters.written.add(tombstone.size() as u64);
+                    self.appended(appended);
+                    return Ok(());
+                }
+                Err(refusal) => self.must_retry(&refusal)?,
+            }
+        }
+    }
+
+    /// Writes a tombstone again that is still needed, under its own number: it voids what is older
+    /// than itself, and nothing else.
+    fn carry(&mut self, entry: &FooterEntry) -> Step<()> {
+        if self.oldest_elsewhere >= entry.sequence {
+            return Ok(());
+        }
+        let bytes = match self.read(self.place(entry)) {
+            Ok(bytes) => bytes,
+            // It was never written, or the file is cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(_) => return Err(Outcome::Blocked),
+        };
+        let seed = self.victim.seed;
+        let victim = Head::parse(&bytes, seed).and_then(|head| head.victim());
+        let (Some(victim), Some(record)) = (victim, Record::again(&bytes, seed)) else {
+            // A start would not see it either.
+            return Ok(());
+        };
+        if victim != 0 && !self.others.contains(&victim) {
+            return Ok(());
+        }
+        let how = How {
+            sequence: Some(entry.sequence),
+            privileged: true,
+            ..How::new(Queue::Main)
+        };
+        let Volume { log, segments, .. } = self.volume;
+        loop {
+            match log.append(segments, &record, how) {
+                Ok(appended) => {
+                    self.volume.counters.moved.add(record.size() as u64);
+                    self.appended(appended);
+                    return Ok(());
+                }
+                Err(refusal) => self.must_retry(&refusal)?,
+            }
+        }
+    }
+
+    fn appended(&mut self, appended: Appended) {
+        let place = appended.place;
+        self.unsettled += place.len();
+        if let Some(segment) = self.volume.segments.get(place.slot) {
+            let end = place.start() + place.len() as u64;
+            self.targets.insert(segment.id, (segment, end));
+        }
+    }
+
+    fn must_retry(&mut self, refusal: &Refusal) -> Step<()> {
+        if self.may_retry(refusal, BEYOND_MAX_FOR_TOMBSTONES)? {
+            return Ok(());
+        }
+        Err(Outcome::Blocked)
+    }
+
+    /// Whether to try again to append, where there was no segment to append to.
+    fn may_retry(&mut self, refusal: &Refusal, beyond_max: u32) -> Step<bool> {
+        match refusal {
+            Refusal::Error(error) => match error.kind() {
+                ErrorKind::Closed => Err(Outcome::Stopped),
+                ErrorKind::Full => Ok(false),
+                _ => Err(Outcome::Blocked),
+            },
+            Refusal::Wait if self.volume.log.spares() > 0 => Ok(true),
+            Refusal::Wait if self.keeper.make_spare(false) == Made::Yes => Ok(true),
+            Refusal::Wait if self.beyond >= beyond_max => Ok(false),
+            Refusal::Wait => {
+                self.beyond += 1;
+                Ok(self.keeper.make_spare(true) == Made::Yes)
+            }
+        }
+    }
+
+    /// Waits until all that was appended has reached its file, or has failed to.
+    fn settle(&mut self) {
+        if self.unsettled > 0 {
+            let log = &self.volume.log;
+            log.settled_blocking(log.draw());
+            self.unsettled = 0;
+        }
+    }
+
+    /// Removes the file, once all that was written instead of it is on the disk.
+    fn remove(&mut self) -> Step<()> {
+        self.settle();
+        for (segment, end) in self.targets.values() {
+            if segment.flushed() < *end {
+                return Err(Outcome::Blocked);
+            }
+        }
+        let targets = self.targets.values().map(|(segment, _)| &segment.file);
+        let synced = targets.map(|file| file.sync_data());
+        let Volume {
+            medium, settings, ..
+        } = self.volume;
+        let removed = synced.collect::<io::Result<()>>().and_then(|()| {
+            medium.remove(&self.victim.path())?;
+            if settings.durability == Durability::OnCommit {
+                // A delete that finds nothing here writes nothing, and is acknowledged at once.
+                return medium.sync_dir(Path::new("seg"));
+            }
+            Ok(())
+        });
+        removed.map_err(|error| {
+            self.keeper.failed(error);
+            Outcome::Blocked
+        })
+    }
+
+    /// Drops the entries of what went with the file, and gives its room back.
+    fn finish(self) {
+        let Volume {
+            room,
+            index,
+            segments,
+            counters,
+            ..
+        } = self.volume;
+        for (hash, place) in self.gone {
+            let mut entry = index.write(hash);
+            if entry.at(place).is_none() {
+                continue;
+            }
+            let removed = entry.remove();
+            drop(entry);
+            counters.evictions.add(1);
+            if self.victim.queue == Queue::Probation {
+                room.ghost().insert(hash);
+            }
+            if let Some(Removed {
+                blob: Some(blob), ..
+            }) = removed
+            {
+                room.unlink(blob, 0);
+            }
+        }
+        for moved in self.moved.iter().filter(|moved| !moved.was_shadow) {
+            let mut entry = index.write(moved.hash);
+            if let Some(word) = entry.at(moved.place) {
+                let plain = Word::new(moved.place, word.is_blob(), false);
+                let blob = entry.blob().cloned();
+                entry.put(plain.with_frequency(word.frequency()), blob);
+            }
+        }
+        room.victims(|victims| victims.remove_segment(self.victim));
+        segments.remove(self.victim.slot);
+        self.victim.set_removed();
+        room.resize(self.victim.allocated(), 0);
+    }
+}
