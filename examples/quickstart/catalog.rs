@@ -1,7 +1,7 @@
 //! What there is to serve, and what each body must be.
 
 use std::{
-    fmt::Write,
+    fmt::{self, Write},
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -22,7 +22,8 @@ pub(crate) struct Catalog {
 
 /// One object of the origin.
 pub(crate) struct Item {
-    /// Its path at the origin, which is also its key in the cache.
+    /// Its path at the origin with its digest as the query, which is also its key in the cache: a
+    /// file that has changed is another object, and so is its namesake in another folder.
     pub(crate) path: String,
     pub(crate) content: Content,
     /// What a reader must get; taken from the content before anything is served.
@@ -47,12 +48,15 @@ impl Catalog {
     /// Walks the folder and reads everything once. The error is a message for the user.
     pub(crate) async fn load(options: &Options) -> Result<Self, String> {
         let (dir, large) = (options.dir.clone(), options.large);
-        tokio::task::spawn_blocking(move || Self::scan(&dir, large))
+        // What the cache writes is not what it is to serve.
+        let disk = options.disk.as_ref();
+        let skip = disk.and_then(|disk| disk.canonicalize().ok());
+        tokio::task::spawn_blocking(move || Self::scan(&dir, large, skip.as_deref()))
             .await
             .map_err(|error| format!("cannot read the folder: {error}"))?
     }
 
-    fn scan(dir: &Path, large: u64) -> Result<Self, String> {
+    fn scan(dir: &Path, large: u64, skip: Option<&Path>) -> Result<Self, String> {
         if !fs::metadata(dir)
             .map_err(|error| cannot("read", dir, &error))?
             .is_dir()
@@ -60,7 +64,7 @@ impl Catalog {
             return Err(format!("`{}` is not a folder", dir.display()));
         }
         let mut paths = Vec::new();
-        walk(dir, &mut paths)?;
+        walk(dir, skip, &mut paths)?;
         if paths.is_empty() {
             return Err(format!("there are no files below `{}`", dir.display()));
         }
@@ -84,9 +88,10 @@ impl Catalog {
 impl Item {
     fn file(dir: &Path, path: PathBuf) -> Result<Self, String> {
         let name = path.strip_prefix(dir).unwrap_or(&path);
+        let digest = digest_file(&path).map_err(|error| cannot("read", &path, &error))?;
         Ok(Self {
-            path: format!("/files/{}", percent_encode(name)),
-            digest: digest_file(&path).map_err(|error| cannot("read", &path, &error))?,
+            path: format!("/files/{}?{digest}", percent_encode(name)),
+            digest,
             content: Content::File(path),
         })
     }
@@ -97,7 +102,7 @@ impl Item {
             digest.add(&chunk);
         }
         Self {
-            path: format!("/noise/{name}"),
+            path: format!("/noise/{name}?{digest}"),
             content: Content::Noise { seed },
             digest,
         }
@@ -105,7 +110,7 @@ impl Item {
 
     /// A strong validator: it follows the content.
     pub(crate) fn etag(&self) -> String {
-        format!("\"{:x}-{:08x}\"", self.digest.len, self.digest.crc)
+        format!("\"{}\"", self.digest)
     }
 }
 
@@ -116,8 +121,17 @@ impl Digest {
     }
 }
 
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:08x}", self.len, self.crc)
+    }
+}
+
 /// Collects the files below a folder; symbolic links are not followed.
-fn walk(dir: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
+fn walk(dir: &Path, skip: Option<&Path>, paths: &mut Vec<PathBuf>) -> Result<(), String> {
+    if skip.is_some() && dir.canonicalize().ok().as_deref() == skip {
+        return Ok(());
+    }
     let entries = fs::read_dir(dir).map_err(|error| cannot("list", dir, &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| cannot("list", dir, &error))?;
@@ -128,7 +142,7 @@ fn walk(dir: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
         if kind.is_file() {
             paths.push(path);
         } else if kind.is_dir() && entry.file_name() != "target" && entry.file_name() != ".git" {
-            walk(&path, paths)?;
+            walk(&path, skip, paths)?;
         }
     }
     Ok(())

@@ -1,9 +1,12 @@
-//! Serves a folder from an HTTP origin of its own, reads it through a Larder cache in five
-//! passes, checks every byte, and tells where the answers came from.
+//! Serves a folder from an HTTP origin of its own, reads it through a Larder cache, memory over
+//! disk, in six passes, checks every byte, and tells where the answers came from.
 //!
 //! ```text
-//! cargo run --release --example quickstart -- [--dir DIR] [--json]
+//! cargo run --release --example quickstart -- [--dir DIR] [--disk DIR] [--json]
 //! ```
+//!
+//! Run it twice with the same `--disk DIR`, and the first pass of the second run finds on disk what
+//! the first run has left there.
 //!
 //! The cache itself is in `pantry.rs` and its fetcher in `client.rs`; the rest is there to show
 //! what they do.
@@ -31,13 +34,16 @@ use crate::{
     catalog::Catalog,
     options::{Options, Parsed},
     origin::Origin,
-    pantry::Pantry,
+    pantry::{Pantry, Place},
     passes::Run,
     report::Report,
 };
 
 /// Bad words or a bad folder, as opposed to a run that failed.
 const USAGE_ERROR: u8 = 2;
+
+/// What the disk tier may take, in bytes, or four times the large object if that is more.
+const DISK: u64 = 10 << 30;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -70,15 +76,31 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options, catalog: Catalog) -> Result<(), BoxError> {
     let origin = Origin::start(&catalog, options.delay).await?;
-    let pantry = Pantry::open(origin.address())?;
-    let mut report = Report::new(options.json);
+    // Removed when it is dropped.
+    let temporary = tempfile::Builder::new()
+        .prefix("larder-quickstart-")
+        .tempdir()?;
+    let pantry = Pantry::open(Place {
+        origin: origin.address(),
+        folder: (options.disk.as_deref().unwrap_or(temporary.path())).to_owned(),
+        capacity: DISK.max(4 * options.large),
+    })
+    .await?;
+    let mut report = Report::new(options.json, pantry.found());
     report.introduce(&catalog, &origin);
-    let run = Run::new(catalog, &origin, pantry.clone(), report.progress());
+    let mut run = Run::new(catalog, &origin, pantry, report.progress());
+    let passed = run_all(&mut run, &mut report).await;
+    let closed = run.close().await;
+    passed?;
+    report.finish();
+    closed
+}
+
+async fn run_all(run: &mut Run<'_>, report: &mut Report) -> Result<(), BoxError> {
     for pass in passes::ALL {
         report.add(&run.pass(*pass).await?);
     }
-    report.finish();
-    pantry.close().await
+    Ok(())
 }
 
 /// The error and its causes in one line.

@@ -9,6 +9,8 @@ Usage: quickstart [OPTIONS]
 
   --dir DIR        serve and read the files below DIR (default: this repository);
                    folders named `target` or `.git` are skipped
+  --disk DIR       keep the cache's disk tier in DIR, for later runs to find
+                   (default: a temporary folder, removed at the end)
   --delay-ms N     the origin waits N milliseconds before it answers (default: 2)
   --large-mib N    the size of the large object in MiB (default: 256)
   --json           print one JSON object per pass and line, and no table
@@ -17,6 +19,8 @@ Usage: quickstart [OPTIONS]
 
 pub(crate) struct Options {
     pub(crate) dir: PathBuf,
+    /// Where the disk tier stays; `None` for a temporary folder.
+    pub(crate) disk: Option<PathBuf>,
     pub(crate) delay: Duration,
     /// In bytes.
     pub(crate) large: u64,
@@ -34,6 +38,7 @@ impl Options {
     pub(crate) fn parse() -> Result<Parsed, lexopt::Error> {
         let mut options = Self {
             dir: env!("CARGO_MANIFEST_DIR").into(),
+            disk: None,
             delay: Duration::from_millis(2),
             large: 256 * MIB,
             json: false,
@@ -42,6 +47,7 @@ impl Options {
         while let Some(word) = words.next()? {
             match word {
                 Arg::Long("dir") => options.dir = words.value()?.into(),
+                Arg::Long("disk") => options.disk = Some(words.value()?.into()),
                 Arg::Long("delay-ms") => {
                     let millis: u32 = words.value()?.parse()?;
                     options.delay = Duration::from_millis(millis.into());

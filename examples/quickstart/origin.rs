@@ -124,7 +124,8 @@ impl Shop {
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.delay).await;
-        let Some(item) = self.items.get(request.uri().path()) else {
+        let path = request.uri().path_and_query();
+        let Some(item) = path.and_then(|path| self.items.get(path.as_str())) else {
             return empty(StatusCode::NOT_FOUND);
         };
         let etag = item.etag();

@@ -1,8 +1,11 @@
 //! The cache, and one checked read through it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use larder::{BoxError, Cache, Clock, ManualClock, Memory, Policy, Source, SystemClock};
+use larder::{
+    BoxError, Cache, Clock, Disk, Draft, Key, ManualClock, Memory, Policy, Source, Store,
+    SystemClock, Tier,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -10,12 +13,23 @@ use crate::{
     client::Client,
 };
 
-/// A cache before an origin.
+/// A cache before an origin: memory over disk.
 #[derive(Clone)]
 pub(crate) struct Pantry {
     cache: Cache,
     client: Client,
     clock: ManualClock,
+    place: Place,
+    found: u64,
+}
+
+/// Whom the cache asks, and where its disk tier is.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) origin: SocketAddr,
+    pub(crate) folder: PathBuf,
+    /// The most that the disk tier may take, in bytes.
+    pub(crate) capacity: u64,
 }
 
 /// How one read went.
@@ -31,26 +45,52 @@ pub(crate) struct Read {
 }
 
 /// What the cache may keep in memory, in bytes.
-pub(crate) const MEMORY: u64 = 64 << 20;
-const TTL: Duration = Duration::from_secs(60);
+const MEMORY: u64 = 64 << 20;
+const TTL: Duration = Duration::from_secs(600);
+/// The disk that makes a pass slow must not make it find less.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Stands in the cache for when it was closed; no path of the origin's.
+const CLOSED: &str = "closed";
 
 impl Pantry {
-    pub(crate) fn open(origin: SocketAddr) -> Result<Self, BoxError> {
-        // Time stands still until a pass moves it, so that nothing expires by chance.
-        let clock = ManualClock::new(SystemClock.now());
+    pub(crate) async fn open(place: Place) -> Result<Self, BoxError> {
+        let disk = Disk::open(&place.folder, place.capacity).await?;
+        // Time stands still until a pass moves it, so that nothing expires by chance; and it goes
+        // on from where the last run had moved it to.
+        let closed = disk.stat(Key::new(CLOSED)?).await?;
+        let found = disk.usage().entries - u64::from(closed.is_some());
+        let closed = closed.map_or_else(Default::default, |closed| closed.fetched_at);
+        let clock = ManualClock::new(SystemClock.now().max(closed));
+
         let policy = Policy::new()
             .ttl(TTL)
             .stale_while_revalidate(Duration::ZERO);
+        let disk = Tier::new(disk).write_stall(PATIENCE).timeout(PATIENCE);
         let cache = Cache::builder()
             .tier(Memory::new(MEMORY))
+            .tier(disk)
             .policy(policy)
             .clock(clock.clone())
             .build()?;
         Ok(Self {
             cache,
-            client: Client::new(origin),
+            client: Client::new(place.origin),
             clock,
+            place,
+            found,
         })
+    }
+
+    /// How many objects the disk tier held when it was opened.
+    pub(crate) fn found(&self) -> u64 {
+        self.found
+    }
+
+    /// Whether the disk tier surely keeps so many bytes, beside what it holds.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        let capacity = self.place.capacity;
+        let stored = self.cache.usage().iter().map(|usage| usage.stored).sum();
+        bytes <= capacity / 4 && capacity / 2 >= stored
     }
 
     /// Reads an object to its end and checks every byte; `progress` is told of each chunk's length.
@@ -101,7 +141,17 @@ impl Pantry {
         self.clock.advance(TTL + Duration::from_secs(1));
     }
 
-    pub(crate) async fn close(self) -> Result<(), BoxError> {
-        Ok(self.cache.close().await?)
+    /// Closes everything and opens it again: the memory is empty then, the disk is not.
+    pub(crate) async fn restart(&mut self) -> Result<(), BoxError> {
+        self.close().await?;
+        *self = Self::open(self.place.clone()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), BoxError> {
+        let noted = self.cache.insert(CLOSED, "", Draft::new()).await;
+        self.cache.close().await?;
+        noted?;
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The five passes: each shows one thing that the cache does.
+//! The six passes: each shows one thing that the cache does.
 
 use std::sync::{
     Arc,
@@ -11,23 +11,25 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     catalog::Catalog,
     origin::Origin,
-    pantry::{self, Pantry},
+    pantry::Pantry,
     report::Progress,
     tally::{Outcome, Tally},
 };
 
 #[derive(Clone, Copy)]
 pub(crate) enum Pass {
-    /// Every file once: all come from the origin.
+    /// Every file once: all come from the origin, but for what an earlier run has left on disk.
     Cold,
-    /// Every file again, several times: all come from memory.
+    /// Every file again, several times: all come from memory, or from disk where that is full.
     Warm,
-    /// One object larger than memory, by readers that join while it streams.
+    /// One object larger than memory, by readers that join while it streams to the disk.
     Large,
     /// A thousand tasks at once for one object that nobody has: one fetch.
     Stampede,
     /// Every file after its time: the origin says that it is unchanged.
     Stale,
+    /// Every file after all was closed and opened again: all come from disk.
+    Restart,
 }
 
 pub(crate) const ALL: &[Pass] = &[
@@ -36,20 +38,21 @@ pub(crate) const ALL: &[Pass] = &[
     Pass::Large,
     Pass::Stampede,
     Pass::Stale,
+    Pass::Restart,
 ];
 
 const TASKS: usize = 16;
 const WARM_ROUNDS: usize = 5;
 const LARGE_READERS: u64 = 8;
 const STAMPEDE: usize = 1000;
-/// More files than this may not fit in memory, whatever their size.
-const FILES_MAX: usize = 16_384;
 
 /// What the passes share.
 pub(crate) struct Run<'a> {
     catalog: Arc<Catalog>,
     origin: &'a Origin,
     pantry: Pantry,
+    /// Whether the disk tier was empty at the start.
+    fresh: bool,
     progress: Progress,
 }
 
@@ -63,12 +66,13 @@ impl<'a> Run<'a> {
         Self {
             catalog: Arc::new(catalog),
             origin,
+            fresh: pantry.found() == 0,
             pantry,
             progress,
         }
     }
 
-    pub(crate) async fn pass(&self, pass: Pass) -> Result<Outcome, BoxError> {
+    pub(crate) async fn pass(&mut self, pass: Pass) -> Result<Outcome, BoxError> {
         let before = self.origin.asked();
         let start = Instant::now();
         let (name, result) = match pass {
@@ -80,19 +84,54 @@ impl<'a> Run<'a> {
                 self.pantry.expire();
                 ("stale", self.files("stale", 1).await)
             }
+            Pass::Restart => {
+                self.pantry.restart().await?;
+                ("restart", self.files("restart", 1).await)
+            }
         };
         self.progress.clear();
         let tally = result.map_err(|error| failed(name, error))?;
         let outcome = tally.finish(name, start.elapsed(), [before, self.origin.asked()]);
-        check(pass, &outcome, self.fits())?;
+        self.check(pass, &outcome)?;
         Ok(outcome)
     }
 
-    /// Whether all files surely stay in memory together.
-    fn fits(&self) -> bool {
+    /// What must hold for a pass, beyond that every body was right. What a folder costs that is too
+    /// large for the disk tier depends on what is evicted, and what is found in one that has been
+    /// in use depends on what was read then.
+    fn check(&self, pass: Pass, outcome: &Outcome) -> Result<(), BoxError> {
+        let Outcome {
+            reads,
+            origin_fetches: fetches,
+            not_modified,
+            ..
+        } = *outcome;
         let files = self.catalog.files.iter();
-        files.map(|item| item.digest.len).sum::<u64>() <= pantry::MEMORY / 4
-            && self.catalog.files.len() <= FILES_MAX
+        let fits = self.pantry.fits(files.map(|item| item.digest.len).sum());
+        let wrong = match pass {
+            Pass::Large | Pass::Stampede if fetches > 1 || (self.fresh && fetches == 0) => {
+                format!("{fetches} fetches reached the origin instead of one")
+            }
+            Pass::Cold if self.fresh && fetches != reads => {
+                format!("{fetches} fetches reached the origin instead of {reads}")
+            }
+            Pass::Warm | Pass::Restart if fits && fetches != 0 => {
+                format!("{fetches} fetches reached the origin instead of none")
+            }
+            Pass::Stale if fits && not_modified != reads => {
+                format!("{not_modified} of {reads} files were found unchanged")
+            }
+            Pass::Restart if fits && outcome.hits["disk"] != reads => {
+                format!("{} of {reads} files came from disk", outcome.hits["disk"])
+            }
+            _ => return Ok(()),
+        };
+        Err(failed(outcome.pass, wrong.into()))
+    }
+
+    /// Closes the cache and its stores.
+    pub(crate) async fn close(self) -> Result<(), BoxError> {
+        self.pantry.close().await
     }
 
     /// Reads every file so many times, by a few tasks that take turns.
@@ -172,33 +211,6 @@ impl<'a> Run<'a> {
         start.send_replace(true);
         collect(tasks).await
     }
-}
-
-/// What must hold for a pass, beyond that every body was right. What a folder that is too large
-/// for memory costs depends on what is evicted.
-fn check(pass: Pass, outcome: &Outcome, fits: bool) -> Result<(), BoxError> {
-    let Outcome {
-        reads,
-        origin_fetches: fetches,
-        not_modified,
-        ..
-    } = *outcome;
-    let wrong = match pass {
-        Pass::Stampede if fetches != 1 => {
-            format!("{fetches} fetches reached the origin instead of one")
-        }
-        Pass::Cold if fetches != reads => {
-            format!("{fetches} fetches reached the origin instead of {reads}")
-        }
-        Pass::Warm if fits && fetches != 0 => {
-            format!("{fetches} fetches reached the origin instead of none")
-        }
-        Pass::Stale if fits && not_modified != reads => {
-            format!("{not_modified} of {reads} files were found unchanged")
-        }
-        _ => return Ok(()),
-    };
-    Err(failed(outcome.pass, wrong.into()))
 }
 
 fn failed(pass: &str, error: BoxError) -> BoxError {

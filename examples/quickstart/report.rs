@@ -9,18 +9,22 @@ use crate::{catalog::Catalog, origin::Origin, tally::Outcome};
 /// Collects the outcomes; as JSON each is told at once.
 pub(crate) struct Report {
     json: bool,
+    /// How many objects the disk tier held at the start.
+    found: u64,
     rows: Vec<[String; COLUMNS]>,
 }
 
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 12;
 const HEADINGS: [&str; COLUMNS] = [
-    "pass", "reads", "fetches", "304s", "hits", "joined", "bytes", "p50", "p99", "took", "peak",
+    "pass", "reads", "fetches", "304s", "memory", "disk", "joined", "bytes", "p50", "p99", "took",
+    "peak",
 ];
 
 impl Report {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool, found: u64) -> Self {
         Self {
             json,
+            found,
             rows: vec![HEADINGS.map(str::to_owned)],
         }
     }
@@ -31,12 +35,16 @@ impl Report {
         }
         let bytes: u64 = catalog.files.iter().map(|item| item.digest.len).sum();
         println!(
-            "{} files, {}, and one object of {} at http://{}\n",
+            "{} files, {}, and one object of {} at http://{}",
             catalog.files.len(),
             HumanBytes(bytes),
             HumanBytes(catalog.large.digest.len),
             origin.address()
         );
+        match self.found {
+            0 => println!("The disk tier is empty.\n"),
+            found => println!("The disk tier is warm: it holds {found} objects already.\n"),
+        }
     }
 
     /// A bar on standard error; hidden with JSON and where that is no terminal.
@@ -51,7 +59,7 @@ impl Report {
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         if self.json {
-            println!("{}", json(outcome));
+            println!("{}", json(outcome, self.found > 0));
         } else {
             self.rows.push(row(outcome));
         }
@@ -78,11 +86,6 @@ impl Report {
 }
 
 fn row(outcome: &Outcome) -> [String; COLUMNS] {
-    let hits: Vec<String> = outcome
-        .hits
-        .iter()
-        .map(|(tier, hits)| format!("{tier} {hits}"))
-        .collect();
     let peak = outcome
         .peak_rss_mib
         .map_or_else(|| "-".to_owned(), |mib| format!("{mib} MiB"));
@@ -91,7 +94,8 @@ fn row(outcome: &Outcome) -> [String; COLUMNS] {
         outcome.reads.to_string(),
         outcome.origin_fetches.to_string(),
         outcome.not_modified.to_string(),
-        hits.join(", "),
+        outcome.hits["memory"].to_string(),
+        outcome.hits["disk"].to_string(),
         outcome.joined.to_string(),
         HumanBytes(outcome.bytes).to_string(),
         time(outcome.p50),
@@ -111,7 +115,7 @@ fn time(time: Duration) -> String {
 }
 
 /// One line. The keys up to `peak_rss_mib` are a promise to scripts.
-fn json(outcome: &Outcome) -> String {
+fn json(outcome: &Outcome, warm_start: bool) -> String {
     let hits: Vec<String> = outcome
         .hits
         .iter()
@@ -120,7 +124,7 @@ fn json(outcome: &Outcome) -> String {
     format!(
         "{{\"pass\":{:?},\"reads\":{},\"origin_fetches\":{},\"hits\":{{{}}},\"joined\":{},\
          \"bytes\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"peak_rss_mib\":{},\
-         \"not_modified\":{},\"elapsed_ms\":{}}}",
+         \"not_modified\":{},\"elapsed_ms\":{},\"warm_start\":{warm_start}}}",
         outcome.pass,
         outcome.reads,
         outcome.origin_fetches,

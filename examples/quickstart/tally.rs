@@ -59,7 +59,9 @@ impl Tally {
         [before, after]: [Asked; 2],
     ) -> Outcome {
         self.times.sort_unstable();
-        self.hits.entry("memory").or_default();
+        for tier in ["memory", "disk"] {
+            self.hits.entry(tier).or_default();
+        }
         Outcome {
             pass,
             reads: self.times.len() as u64,

@@ -8,7 +8,8 @@ mod tiers;
 use std::path::{Path, PathBuf};
 
 use larder::{
-    Cache, Clock, Disk, DiskBuilder, ManualClock, Memory, Policy, Response, Source, Store, StoreExt,
+    Cache, Clock, Disk, DiskBuilder, Draft, ManualClock, Memory, Policy, Response, Source, Store,
+    StoreExt,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -128,18 +129,18 @@ impl Stack {
     }
 }
 
-/// Has the memory evict a key, as the writes of others would.
+/// Has the memory evict a key, as others would that are in greater demand.
 async fn evict(memory: &Memory, key: &str) {
     for filler in 0..10_000 {
         if !memory.exists(key).await.unwrap() {
             return;
         }
-        let name = format!("filler {filler}");
-        let draft = larder::Draft::new();
-        memory
-            .write(&name, vec![b'.'; 64 << 10], draft)
-            .await
-            .unwrap();
+        let (name, draft) = (format!("filler {filler}"), Draft::new());
+        let bytes = vec![b'.'; 64 << 10];
+        memory.write(&name, bytes, draft).await.unwrap();
+        for _ in 0..4 {
+            memory.read(&name, 1 << 20).await.unwrap();
+        }
     }
     panic!("`{key}` is never evicted");
 }
