@@ -137,7 +137,8 @@ async fn evict(memory: &Memory, key: &str) {
         }
         let (name, draft) = (format!("filler {filler}"), Draft::new());
         let bytes = vec![b'.'; 64 << 10];
-        memory.write(&name, bytes, draft).await.unwrap();
+        let written = memory.write(&name, bytes, draft).await.unwrap();
+        assert!(written.is_done());
         for _ in 0..4 {
             memory.read(&name, 1 << 20).await.unwrap();
         }
