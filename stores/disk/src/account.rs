@@ -13,6 +13,8 @@ pub(crate) struct Account {
     used: u64,
     /// Of blobs alone.
     blobs: u64,
+    /// Of blobs that are being written: none of them can be evicted.
+    in_flight: u64,
 }
 
 impl Account {
@@ -21,6 +23,7 @@ impl Account {
             segment_size,
             used,
             blobs,
+            in_flight: 0,
         }
     }
 
@@ -48,10 +51,16 @@ impl Account {
         (used > limit).then_some(Want::Anything)
     }
 
-    /// What has to go before all spares are there, and no more is used than may be.
+    /// What has to go before all spares are there, and no more is used than may be. Nothing goes for
+    /// the sake of blobs that were let in before the limit fell: they may yet come to nothing.
     pub(crate) fn shortage(&self, limit: u64, spares: usize) -> Option<Want> {
         let missing = SPARES.saturating_sub(spares) as u64 * self.segment_size;
-        (self.used.saturating_add(missing) > limit).then_some(Want::Anything)
+        let used = if missing == 0 {
+            self.used.saturating_sub(self.in_flight)
+        } else {
+            self.used.saturating_add(missing)
+        };
+        (used > limit).then_some(Want::Anything)
     }
 
     /// Whether there is room for one more segment.
@@ -63,11 +72,25 @@ impl Account {
         self.used += self.segment_size;
     }
 
-    pub(crate) fn take_blob(&mut self, bytes: u64) {
+    /// Lets a blob in, or a part of one.
+    pub(crate) fn admit(&mut self, bytes: u64) {
         self.used = self.used.saturating_add(bytes);
         self.blobs = self.blobs.saturating_add(bytes);
+        self.in_flight = self.in_flight.saturating_add(bytes);
     }
 
+    /// Takes back what was let in and is not there.
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        self.landed(bytes);
+        self.free_blob(bytes);
+    }
+
+    /// Takes note that a blob is written.
+    pub(crate) fn landed(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// Takes note that the file of a blob that was written is gone.
     pub(crate) fn free_blob(&mut self, bytes: u64) {
         self.used = self.used.saturating_sub(bytes);
         self.blobs = self.blobs.saturating_sub(bytes);
@@ -92,9 +115,11 @@ mod tests {
         assert_eq!(account.obstacle(301, LIMIT, 1), Some(Want::Anything));
         assert_eq!(account.obstacle(300, LIMIT, 0), Some(Want::Anything));
         assert_eq!(account.shortage(LIMIT, 0), None);
-        account.take_blob(250);
+        account.admit(250);
         assert_eq!(account.shortage(LIMIT, 0), Some(Want::Anything));
         assert_eq!(account.shortage(LIMIT, 1), None);
+        assert_eq!(account.shortage(800, 2), None);
+        account.landed(250);
         assert_eq!(account.shortage(800, 2), Some(Want::Anything));
         assert!(account.has_segment(LIMIT));
         account.take_segment();
@@ -102,6 +127,9 @@ mod tests {
         account.free_blob(250);
         account.resize(100, 40);
         assert_eq!(account.used(), 640);
+        account.admit(10);
+        account.give_back(10);
+        assert_eq!((account.used(), account.in_flight), (640, 0));
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Blob {
         }
     }
 
+    pub(crate) fn is_gone(&self) -> bool {
+        self.standing() == Standing::Gone
+    }
+
     pub(crate) fn set_standing(&self, standing: Standing) {
         let standing = match standing {
             Standing::Fresh => 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_store::{Error, ErrorKind};
 
 use crate::{
-    log::{Chunk, Turn},
+    log::{Chunk, ENDED, Turn},
     volume::Volume,
 };
 
@@ -24,8 +24,13 @@ pub(crate) fn run(volume: &Arc<Volume>) {
         if volume.log.syncs() {
             sync(volume, &chunks);
         }
+        if !empty {
+            volume.room.wrote();
+        }
         volume.log.reached(boundary);
         if stop && empty {
+            // Whatever is drawn from now on has no record.
+            volume.log.reached(ENDED + 1);
             return;
         }
     }

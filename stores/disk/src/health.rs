@@ -12,8 +12,10 @@ use crate::log::DOWN_TIME;
 
 /// The log keeps at least so many segments: two to write to, and two spares.
 pub(crate) const SEGMENTS_MIN: u64 = 4;
-/// After so long without a failure the store grows again ...
-const GROWTH_PAUSE: Duration = Duration::from_secs(10);
+/// After so long without a failure the store begins to grow again: ...
+const GROWTH_PAUSE: Duration = Duration::from_secs(5);
+/// ... each time this has passed ...
+const GROWTH_STEP: Duration = Duration::from_secs(1);
 /// ... by one in so many parts of its capacity.
 const GROWTH_SHARE: u64 = 16;
 
@@ -118,7 +120,7 @@ impl Health {
         }
         let more = self.limit + (self.capacity / GROWTH_SHARE).max(1);
         self.limit = more.min(self.capacity);
-        self.grows_at = Some(now + GROWTH_PAUSE);
+        self.grows_at = Some(now + GROWTH_STEP);
         if self.limit == self.capacity {
             tracing::warn!("the store has grown to its capacity again");
             self.grows_at = None;
@@ -150,11 +152,11 @@ mod tests {
         assert!(health.down().is_none() && health.is_short());
         health.grow(now + GROWTH_PAUSE / 2);
         assert_eq!(health.limit(), 900);
-        let mut then = now;
+        let mut then = now + GROWTH_PAUSE;
         for limit in [1_000, 1_100, 1_200, 1_300, 1_400, 1_500, 1_600, 1_600] {
-            then += GROWTH_PAUSE;
             health.grow(then);
             assert_eq!(health.limit(), limit);
+            then += GROWTH_STEP;
         }
         health.recovered();
         assert_eq!(health.next(), None);

@@ -94,6 +94,11 @@ impl Word {
     }
 
     #[must_use]
+    pub(crate) fn with_shadow(self) -> Self {
+        Self(self.0 | SHADOW)
+    }
+
+    #[must_use]
     pub(crate) fn with_frequency(self, frequency: u8) -> Self {
         let frequency = u64::from(frequency.min(FREQUENCY_MAX));
         Self(self.0 & !FREQUENCY | frequency << FREQUENCY_AT)
@@ -133,7 +138,8 @@ pub(crate) struct Stripe {
     barrier: u64,
 }
 
-const STRIPES: usize = 256;
+/// Entries are spread over so many stripes by their hash: see [`Index::stripe_of`].
+pub(crate) const STRIPES: usize = 256;
 
 impl Index {
     pub(crate) fn new() -> Self {
@@ -181,9 +187,50 @@ impl Index {
         })
     }
 
+    /// Adds entries of one stripe, about `count`, none of which is there: for a start.
+    pub(crate) fn fill(
+        &self,
+        stripe: usize,
+        count: usize,
+        entries: impl Iterator<Item = (u64, Word, Option<Arc<Blob>>)>,
+    ) {
+        let Stripe { table, blobs, .. } = &mut *self.stripes[stripe]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        table.reserve(count, |entry| entry.hash);
+        let (mut added, mut live) = (0_u64, 0_u64);
+        for (hash, word, blob) in entries {
+            debug_assert_eq!(Self::stripe_of(hash), stripe);
+            added += 1;
+            live = live.wrapping_add(weight(word, blob.as_deref()));
+            let word = AtomicU64::new(word.0);
+            table.insert_unique(hash, Entry { hash, word }, |entry| entry.hash);
+            if let Some(blob) = blob {
+                blobs.insert(hash, blob);
+            }
+        }
+        self.entries.fetch_add(added, Ordering::Relaxed);
+        self.live.fetch_add(live, Ordering::Relaxed);
+    }
+
+    /// All blobs that an entry names.
+    pub(crate) fn blobs(&self) -> Vec<Arc<Blob>> {
+        let mut all = Vec::new();
+        for stripe in &self.stripes {
+            let stripe = stripe.read().unwrap_or_else(PoisonError::into_inner);
+            all.extend(stripe.blobs.values().cloned());
+        }
+        all
+    }
+
+    /// The stripe that a hash belongs to.
     #[allow(clippy::cast_possible_truncation)] // Masked. Not the bits by which tables place.
+    pub(crate) fn stripe_of(hash: u64) -> usize {
+        (hash >> 40) as usize % STRIPES
+    }
+
     fn stripe(&self, hash: u64) -> &RwLock<Stripe> {
-        &self.stripes[(hash >> 40) as usize % STRIPES]
+        &self.stripes[Self::stripe_of(hash)]
     }
 }
 

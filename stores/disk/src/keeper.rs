@@ -109,12 +109,16 @@ impl Keeper<'_> {
                 room.victims(|victims| victims.add_segment(segment));
             }
         }
-        for blob in room.take_found() {
+        // All blobs are in probation; those whose record was moved had to do with the main log.
+        let mut blobs = index.blobs();
+        blobs.sort_unstable_by_key(|blob| blob.id);
+        for blob in blobs {
             let word = index.read(blob.hash).get(blob.hash);
             let segment = word.and_then(|word| segments.get(word.place().slot));
-            let queue = segment.map_or(Queue::Probation, |segment| segment.queue);
-            let stamp = blob.id;
-            room.victims(|victims| victims.place(blob, queue, stamp));
+            if segment.is_some_and(|segment| segment.queue == Queue::Main) {
+                let stamp = blob.id;
+                room.victims(|victims| victims.place(blob, Queue::Main, stamp));
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use larder_store::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    footer::{Footer, FooterEntry},
+    footer::{ENTRY_LEN, Footer, FooterEntry},
     index::Place,
     medium::File,
     record::{Kind, Record, UNIT},
@@ -41,6 +41,9 @@ const BUFFERED_MAX: usize = 8 << 20;
 const ENTRIES_MAX: usize = 1 << 20;
 /// For so long nothing is appended after a write failed.
 pub(crate) const DOWN_TIME: Duration = Duration::from_secs(1);
+
+/// A number that is settled when the log has been stopped, and all is written.
+pub(crate) const ENDED: u64 = u64::MAX - 1;
 
 /// Where records are appended.
 pub(crate) struct Log {
@@ -117,6 +120,8 @@ pub(crate) struct Progress {
     failures: VecDeque<(Range<u64>, Error)>,
 }
 
+/// The records of which [`Log::page`] tells at once.
+const PAGE_ENTRIES: usize = 1024;
 /// Failures that are remembered for those who wait.
 const FAILURES_MAX: usize = 64;
 
@@ -218,7 +223,10 @@ impl Log {
         if state.stopped {
             return Err(Refusal::Error(closed()));
         }
-        if let Some(down) = &state.down {
+        // On a full disk the keeper goes on: what it appends makes room, in files that have theirs.
+        if let Some(down) = &state.down
+            && !(how.privileged && down.is_full())
+        {
             return Err(Refusal::Error(down.clone()));
         }
         let is_tombstone = record.kind() == Kind::Tombstone;
@@ -262,7 +270,9 @@ impl Log {
         } else {
             (size / 64).min(64 << 10)
         };
-        active.end + record.size() as u64 + kept <= size
+        // The footer has to fit behind the records.
+        let footer = (active.footer.len() + ENTRY_LEN + 2 + record.key().len()) as u64;
+        active.end + record.size() as u64 + footer + kept <= size
             && active.footer.entries.len() < ENTRIES_MAX
     }
 
@@ -322,6 +332,22 @@ impl Log {
             .set_footer(FooterPlace::Memory(Arc::new(footer)));
         let next = self.next_sequence();
         state.chunks.push_back(Arc::new(active.chunk(next, true)));
+    }
+
+    /// Ends the active segment of a queue before it is full, so that it can be evicted; `false`
+    /// where there is none that holds anything.
+    pub(crate) fn retire_active(&self, queue: Queue) -> bool {
+        let mut state = self.lock();
+        let active = state.actives[queue as usize].as_ref();
+        if active.is_none_or(|active| active.footer.entries.is_empty()) {
+            return false;
+        }
+        if let Some(active) = state.actives[queue as usize].take() {
+            self.seal(&mut state, active);
+        }
+        drop(state);
+        self.wake.notify_one();
+        true
     }
 
     /// Waits for something to write, and takes it: called by the thread that writes.
@@ -433,7 +459,8 @@ impl Log {
         failure.map_or(Ok(()), |(_, error)| Err(error.clone()))
     }
 
-    /// As [`settled`](Self::settled), for the store's own threads.
+    /// As [`settled`](Self::settled), for the store's own threads. Of [`ENDED`] it waits until
+    /// nothing is written any more.
     pub(crate) fn settled_blocking(&self, sequence: u64) {
         self.urge();
         let mut state = self.lock();
@@ -455,13 +482,7 @@ impl Log {
     pub(crate) fn cut(&self, segments: &Segments) -> Cut {
         let state = self.lock();
         let boundary = self.next_sequence();
-        let covered = segments.all().into_iter().map(|segment| {
-            let active = state.actives[segment.queue as usize].as_ref();
-            let active = active.filter(|active| active.segment.id == segment.id);
-            let end = active.map_or_else(|| segment.end(), |active| active.end);
-            (segment, end)
-        });
-        let covered: Vec<_> = covered.collect();
+        let covered = extent(&state, segments);
         drop(state);
         if let Some(last) = boundary.checked_sub(1) {
             self.settled_blocking(last);
@@ -555,18 +576,29 @@ impl Log {
             .any(|chunk| copy(chunk.offset, &chunk.bytes, into))
     }
 
-    /// A copy of what is known of the records in active segments: see [`Footer`].
-    pub(crate) fn active_footers(&self) -> Vec<(Arc<Segment>, Footer)> {
+    /// What there is at this moment: each segment, and where its last record ends.
+    pub(crate) fn extent(&self, segments: &Segments) -> Vec<(Arc<Segment>, u64)> {
+        extent(&self.lock(), segments)
+    }
+
+    /// A part of what is known of the records of a segment that is appended to: it begins with the
+    /// record of this index, whose key stands there. `None` where the segment is sealed.
+    pub(crate) fn page(&self, segment: &Segment, index: usize, key_at: usize) -> Option<Footer> {
         let state = self.lock();
-        let all = state.actives.iter().flatten();
-        all.map(|active| {
-            let footer = Footer {
-                entries: active.footer.entries.clone(),
-                keys: active.footer.keys.clone(),
-            };
-            (Arc::clone(&active.segment), footer)
+        let active = state.actives[segment.queue as usize].as_ref();
+        let active = active.filter(|active| active.segment.id == segment.id)?;
+        let entries = active.footer.entries.get(index..).unwrap_or_default();
+        let entries = &entries[..entries.len().min(PAGE_ENTRIES)];
+        let keys = active.footer.keys.get(key_at..).unwrap_or_default();
+        let mut end = 0;
+        for _ in entries {
+            let len = keys.get(end..end + 2)?;
+            end += 2 + usize::from(u16::from_le_bytes([len[0], len[1]]));
+        }
+        Some(Footer {
+            entries: entries.to_vec(),
+            keys: keys.get(..end)?.to_vec(),
         })
-        .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -629,6 +661,16 @@ impl Active {
             seals,
         }
     }
+}
+
+fn extent(state: &State, segments: &Segments) -> Vec<(Arc<Segment>, u64)> {
+    let ends = segments.all().into_iter().map(|segment| {
+        let active = state.actives[segment.queue as usize].as_ref();
+        let active = active.filter(|active| active.segment.id == segment.id);
+        let end = active.map_or_else(|| segment.end(), |active| active.end);
+        (segment, end)
+    });
+    ends.collect()
 }
 
 pub(crate) fn closed() -> Error {

@@ -47,6 +47,7 @@ pub(crate) enum Op {
 }
 
 /// An open file of the store.
+#[cfg_attr(test, allow(clippy::struct_field_names))] // It is a file.
 pub(crate) struct File {
     file: fs::File,
     medium: Medium,

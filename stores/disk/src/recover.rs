@@ -1,15 +1,39 @@
 //! What a store finds when it is opened.
+//
+// Invariants:
+// 1. Per hash the record with the greatest sequence number counts, tombstones included. A snapshot
+//    stands for all records with numbers below its boundary, so only the others are replayed.
+// 2. Nothing that a file says is taken for true before its checksum; no length that a file names is
+//    allocated before it was compared with the length of the file.
+// 3. Damage costs what is damaged: it never ends the start.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use larder_store::Result;
 
-use crate::{blobs::Blob, index::Index, layout::Folder, medium::Medium, segment::Segments};
+use crate::{
+    blobs::{self, Blob},
+    index::Index,
+    layout::Folder,
+    medium::Medium,
+    record::{BlobName, Head},
+    reopen::{self, Reopened, discard, unavailable},
+    replay::{Commit, Replay},
+    segment::{FooterPlace, Segment, Segments},
+    small_file::is_temporary,
+    snapshot::{self, Snapshot},
+};
 
 /// All that was found.
 pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) segments: Segments,
+    /// Those whose file does not end with a footer: they are to be sealed.
+    pub(crate) unsealed: Vec<Arc<Segment>>,
     /// The blobs that the index names, the oldest first.
     pub(crate) blobs: Vec<Arc<Blob>>,
     /// Above every number that any file names.
@@ -20,12 +44,222 @@ pub(crate) struct Recovered {
     pub(crate) next_snapshot: u64,
 }
 
+/// Numbers of records and files are smaller: greater ones were not drawn by a store.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+/// No blob is longer.
+pub(crate) const BLOB_LEN_MAX: u64 = 1 << 50;
+/// More than a store draws in the last moments before it is killed, as versions that callers saw
+/// and that no file names.
+const GAP: u64 = 1 << 20;
+
 /// Reads snapshots, footers and tails, and removes what nothing names.
 pub(crate) fn recover(
     medium: &Medium,
     folder: &Folder,
     detached: &Arc<AtomicU64>,
 ) -> Result<Recovered> {
-    let _ = (medium, folder, detached);
-    todo!()
+    sweep(medium)?;
+    let (segments, mut found) = reopen::segments(medium, &folder.store_id, detached)?;
+    let files = blob_files(medium)?;
+    let snapshots = snapshots(medium, &folder.store_id);
+    let mut greatest = Greatest(0);
+    let mut next_snapshot = 0;
+    for snapshot in &snapshots {
+        greatest.note(snapshot.next_sequence);
+        next_snapshot = next_snapshot.max(snapshot.number.wrapping_add(1));
+    }
+    let base = Base {
+        medium,
+        segments: &segments,
+        files: &files,
+    };
+    let (index, replay) = base.begin(snapshots, &mut found);
+    let commits = replay.merge(&index);
+    base.name(commits, &index);
+
+    for reopened in &found {
+        greatest.note(reopened.segment.id);
+        greatest.note(reopened.max_sequence);
+    }
+    for id in &files {
+        greatest.note(*id);
+    }
+    let blobs = base.sweep_blobs(&index);
+    let kept = segments.all();
+    let bytes = kept.iter().map(|segment| segment.allocated());
+    let bytes = bytes.chain(blobs.iter().map(|blob| blob.file_len()));
+    let used = bytes.fold(0_u64, u64::saturating_add);
+    let is_unsealed = |segment: &Arc<Segment>| matches!(segment.footer(), FooterPlace::Memory(_));
+    Ok(Recovered {
+        index,
+        unsealed: kept.into_iter().filter(is_unsealed).collect(),
+        segments,
+        blobs,
+        next_sequence: greatest.0 + GAP,
+        used,
+        next_snapshot,
+    })
 }
+
+/// The greatest number that was seen.
+struct Greatest(u64);
+
+impl Greatest {
+    fn note(&mut self, number: u64) {
+        if number < NUMBER_MAX {
+            self.0 = self.0.max(number);
+        }
+    }
+}
+
+/// Removes what was not finished.
+fn sweep(medium: &Medium) -> Result<()> {
+    let names = medium.list("".as_ref());
+    let names = names.map_err(|error| unavailable("cannot list the store's folder", error))?;
+    for path in names.iter().map(Path::new) {
+        if is_temporary(path) {
+            discard(medium, path, "was not finished");
+        }
+    }
+    Ok(())
+}
+
+/// The snapshots that seem to be this store's, the newest first; others are removed.
+fn snapshots(medium: &Medium, store_id: &[u8; 16]) -> Vec<Snapshot> {
+    let mut found = Vec::new();
+    for parity in [0, 1] {
+        match Snapshot::open(medium, store_id, parity) {
+            Ok(Some(snapshot)) => found.push(snapshot),
+            Ok(None) => discard(
+                medium,
+                snapshot::path(parity),
+                "is no snapshot of this store",
+            ),
+            Err(error) => tracing::warn!(%error, "cannot read a snapshot"),
+        }
+    }
+    found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.number));
+    found
+}
+
+/// The numbers of the blobs' files.
+fn blob_files(medium: &Medium) -> Result<HashSet<u64>> {
+    let list = |folder: &Path| {
+        let names = medium.list(folder);
+        names.map_err(|error| unavailable("cannot list the blobs", error))
+    };
+    let mut ids = HashSet::new();
+    for folder in list("blob".as_ref())? {
+        if folder.len() != 2 {
+            tracing::warn!(folder, "there is something foreign among the blobs");
+            continue;
+        }
+        let folder = PathBuf::from("blob").join(folder);
+        for name in list(&folder)? {
+            let path = folder.join(&name);
+            let id = u64::from_str_radix(&name, 16).ok();
+            match id.filter(|id| *id < NUMBER_MAX && blobs::path(*id) == path) {
+                Some(id) => _ = ids.insert(id),
+                None if is_temporary(&path) => discard(medium, &path, "was not finished"),
+                None => tracing::warn!(file = %path.display(), "there is something foreign"),
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// What the index is made from.
+struct Base<'a> {
+    medium: &'a Medium,
+    segments: &'a Segments,
+    /// The blobs that have a file.
+    files: &'a HashSet<u64>,
+}
+
+impl Base<'_> {
+    /// The newest snapshot that can be trusted, and what is to be replayed after it.
+    fn begin(&self, snapshots: Vec<Snapshot>, found: &mut Vec<Reopened>) -> (Index, Replay) {
+        for snapshot in snapshots {
+            // First the footers: who cannot be read must not get entries.
+            let replay = self.replay(snapshot.boundary, found);
+            match snapshot.load(self.segments, self.files) {
+                Ok(Some(index)) => return (index, replay),
+                Ok(None) => tracing::warn!("a snapshot is damaged"),
+                Err(error) => tracing::warn!(%error, "cannot read a snapshot"),
+            }
+            discard(self.medium, snapshot::path(snapshot.number), "is damaged");
+        }
+        (Index::new(), self.replay(0, found))
+    }
+
+    /// All records with numbers from the boundary on. Segments that cannot be read are removed.
+    fn replay(&self, boundary: u64, found: &mut Vec<Reopened>) -> Replay {
+        let mut replay = Replay::new(boundary);
+        found.retain_mut(|reopened| {
+            if reopened.max_sequence < replay.boundary() {
+                return true;
+            }
+            match reopened.footer() {
+                Ok(footer) => {
+                    replay.add(reopened.segment.slot, &footer.entries);
+                    true
+                }
+                Err(error) => {
+                    let segment = &reopened.segment;
+                    tracing::warn!(%error, ?segment, "cannot read the list of a segment");
+                    self.segments.remove(segment.slot);
+                    discard(self.medium, &segment.path(), "cannot be read");
+                    false
+                }
+            }
+        });
+        replay
+    }
+
+    /// Adds the entries of blobs, once their records have told their files.
+    fn name(&self, mut commits: Vec<Commit>, index: &Index) {
+        commits.sort_unstable_by_key(|commit| {
+            let place = commit.word.place();
+            (place.slot, place.offset)
+        });
+        for commit in commits {
+            let name = self.blob_name(&commit);
+            let name =
+                name.filter(|name| self.files.contains(&name.id) && name.len <= BLOB_LEN_MAX);
+            if let Some(BlobName { id, len }) = name {
+                let blob = Arc::new(Blob::new(id, commit.hash, len));
+                index.write(commit.hash).put(commit.word, Some(blob));
+            }
+        }
+    }
+
+    /// The file that a record names; `None` where it cannot be read.
+    fn blob_name(&self, commit: &Commit) -> Option<BlobName> {
+        let place = commit.word.place();
+        let segment = self.segments.get(place.slot)?;
+        let mut bytes = vec![0; place.len()];
+        let read = segment.file.read_exact_at(&mut bytes, place.start());
+        if let Err(error) = read {
+            tracing::warn!(%error, ?segment, "cannot read the record of a blob");
+            return None;
+        }
+        let head = Head::parse(&bytes, segment.seed)?;
+        let header = head.header;
+        let is_it = header.hash == commit.hash && header.sequence == commit.sequence;
+        head.blob().filter(|_| is_it)
+    }
+
+    /// Removes the files that no entry names; gives the blobs of the others, the oldest first.
+    fn sweep_blobs(&self, index: &Index) -> Vec<Arc<Blob>> {
+        let mut blobs = index.blobs();
+        blobs.sort_unstable_by_key(|blob| blob.id);
+        let named: HashSet<u64> = blobs.iter().map(|blob| blob.id).collect();
+        for id in self.files.difference(&named) {
+            discard(self.medium, &blobs::path(*id), "no object names");
+        }
+        blobs
+    }
+}
+
+#[cfg(test)]
+mod tests;

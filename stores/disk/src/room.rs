@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     account::Account,
-    blobs::Blob,
+    blobs::{Blob, Standing},
     config::Settings,
     ghost::Ghost,
     health::Health,
@@ -57,8 +57,6 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// Blobs whose files go once a record is settled.
     unlinks: VecDeque<(Arc<Blob>, u64)>,
-    /// Found at the start; the keeper puts them in line.
-    found: Vec<Arc<Blob>>,
     seals: VecDeque<Arc<Segment>>,
     /// Segments that were handed over and are not yet among the victims.
     sealing: usize,
@@ -100,13 +98,17 @@ impl Room {
         } = *settings;
         let blob_bytes =
             (blobs.iter()).fold(0_u64, |sum, blob| sum.saturating_add(blob.file_len()));
+        let mut victims = Victims::default();
+        for blob in blobs {
+            let id = blob.id;
+            victims.place(blob, Queue::Probation, id);
+        }
         let state = State {
             account: Account::new(segment_size, used, blob_bytes),
             health: Health::new(capacity, segment_size),
-            victims: Victims::default(),
+            victims,
             waiters: VecDeque::new(),
             unlinks: VecDeque::new(),
-            found: blobs,
             seals: VecDeque::new(),
             sealing: 0,
             sync_at: None,
@@ -158,7 +160,7 @@ impl Room {
         // How many spares there are is not known here.
         let is_there = state.account.obstacle(bytes, limit, 0).is_none();
         if state.waiters.is_empty() && is_there {
-            state.account.take_blob(bytes);
+            state.account.admit(bytes);
             return Ok(None);
         }
         let (tell, told) = oneshot::channel();
@@ -174,13 +176,25 @@ impl Room {
 
     /// A blob that was published takes its place in the order of eviction.
     pub(crate) fn add_blob(&self, blob: Arc<Blob>) {
+        let mut state = self.lock();
+        if blob.standing() == Standing::Fresh {
+            state.account.landed(blob.file_len());
+        }
         let id = blob.id;
-        self.lock().victims.place(blob, Queue::Probation, id);
+        state.victims.place(blob, Queue::Probation, id);
+        if !state.waiters.is_empty() {
+            // It may have to go for them.
+            self.0.wake(&mut state);
+        }
     }
 
     /// Has a blob's file removed in the background, once this record is settled.
     pub(crate) fn unlink(&self, blob: Arc<Blob>, after: u64) {
         let mut state = self.lock();
+        if blob.standing() == Standing::Fresh {
+            // Who published it has not come to say so.
+            state.account.landed(blob.file_len());
+        }
         if state.victims.dismiss(&blob) {
             state.unlinks.push_back((blob, after));
             self.0.wake(&mut state);
@@ -299,11 +313,6 @@ impl Room {
         look(&mut self.lock().victims)
     }
 
-    /// The blobs that were found at the start: once.
-    pub(crate) fn take_found(&self) -> Vec<Arc<Blob>> {
-        std::mem::take(&mut self.lock().found)
-    }
-
     /// Counts one more segment; `false` where that would be too many. `beyond` the limit it may go
     /// when the keeper cannot make room otherwise.
     pub(crate) fn take_segment(&self, beyond: bool) -> bool {
@@ -358,7 +367,7 @@ impl Room {
                 if state.account.obstacle(bytes, limit, spares).is_some() {
                     break;
                 }
-                state.account.take_blob(bytes);
+                state.account.admit(bytes);
             }
             granted.extend(state.waiters.pop_front().filter(|_| !is_gone));
         }
@@ -465,7 +474,7 @@ impl Shared {
 
     fn give_back(&self, bytes: u64) {
         let mut state = self.lock();
-        state.account.free_blob(bytes);
+        state.account.give_back(bytes);
         if !state.waiters.is_empty() {
             self.wake(&mut state);
         }

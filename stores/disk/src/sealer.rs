@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use crate::{
-    flusher, footer,
+    footer,
     log::ENDED,
     room::Task,
     segment::{FooterPlace, Segment},
@@ -48,7 +48,7 @@ impl Sealer<'_> {
             match room.next_task() {
                 Task::Seal(segment) => {
                     if let Err(error) = self.seal(&segment) {
-                        self.failed("cannot end a segment", error);
+                        self.failed("cannot end a segment", &error);
                     }
                     room.sealed(segment);
                     self.sealed += 1;
@@ -103,7 +103,7 @@ impl Sealer<'_> {
         }
         if let Err(error) = synced {
             // The system may forget what it could not write: there is no second try.
-            self.failed("cannot sync", error);
+            self.failed("cannot sync", &error);
         }
     }
 
@@ -112,15 +112,16 @@ impl Sealer<'_> {
         match snapshot::save(self.volume, self.next_snapshot) {
             Ok(()) => self.next_snapshot += 1,
             // The other one is still good, and stays.
-            Err(error) => self.failed("cannot write a snapshot", error),
+            Err(error) => self.failed("cannot write a snapshot", &error),
         }
     }
 
-    fn failed(&mut self, what: &'static str, error: io::Error) {
+    /// Nothing is lost yet: what was written is with the system, and a list stays in memory. So the
+    /// store goes on.
+    fn failed(&mut self, what: &'static str, error: &io::Error) {
         tracing::warn!(%error, "{what}");
         self.has_failed = true;
         self.volume.counters.io_errors.add(1);
-        self.volume.room.failed(&flusher::io(what, error));
     }
 
     /// The last thing that is done: what is in memory goes to the disk, and the folder is marked.

@@ -15,6 +15,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    admission::Gate,
     buffer::Buffers,
     config::{Builder, Durability, Settings},
     figures::{Counters, Figures},
@@ -28,6 +29,7 @@ use crate::{
     recover::{Recovered, recover},
     room::Room,
     sealer,
+    staging::Staging,
     volume::{Change, Patience, Publication, Volume},
     writer,
 };
@@ -107,6 +109,7 @@ impl Door {
         let Recovered {
             index,
             segments,
+            unsealed,
             blobs,
             next_sequence,
             used,
@@ -125,6 +128,8 @@ impl Door {
             room: Room::new(&settings, used, blobs),
             hasher: SipHasher13::new_with_key(&folder.store_id),
             cold: Arc::new(Semaphore::new(settings.cold_reads_max)),
+            staging: Staging::new(settings.staging_max),
+            gate: Gate::new(&settings),
             settings,
             medium,
             folder,
@@ -137,6 +142,9 @@ impl Door {
             runtime,
             closed: false.into(),
         });
+        for segment in unsealed {
+            volume.room.seal(segment);
+        }
         let door = Self {
             volume,
             threads: Arc::default(),

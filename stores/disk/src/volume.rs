@@ -18,6 +18,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    admission::Gate,
     blobs::Blob,
     buffer::Buffers,
     config::{Durability, Overload, Settings},
@@ -29,6 +30,7 @@ use crate::{
     record::{Header, Record},
     room::Room,
     segment::{Queue, Segment, Segments},
+    staging::Staging,
 };
 
 /// The state that handles, writers, bodies and threads share.
@@ -44,6 +46,8 @@ pub(crate) struct Volume {
     pub(crate) log: Log,
     pub(crate) room: Room,
     pub(crate) buffers: Buffers,
+    pub(crate) staging: Staging,
+    pub(crate) gate: Gate,
     pub(crate) counters: Counters,
     pub(crate) runtime: Handle,
     /// A permit for each read that may wait for the disk.
@@ -104,10 +108,15 @@ impl Volume {
         let stripe = self.index.read(hash);
         let word = stripe.hit(hash)?;
         let place = word.place();
+        let blob = stripe.blob(hash).cloned();
+        if blob.as_ref().is_some_and(|blob| blob.is_gone()) {
+            // Its file is removed, and its entry is about to be.
+            return None;
+        }
         Some(Located {
             place,
             segment: self.segments.get(place.slot)?,
-            blob: stripe.blob(hash).cloned(),
+            blob,
         })
     }
 
@@ -199,6 +208,12 @@ impl Volume {
         let word = Word::new(place, publication.blob.is_some(), how.shadow);
         let blob = publication.blob.cloned();
         let removed = entry.put(word.with_frequency(frequency), blob);
+        if let Some(blob) = publication.blob
+            && publication.instead.is_none()
+        {
+            // Under the lock, so that whoever replaces it finds it in its place.
+            self.room.add_blob(Arc::clone(blob));
+        }
         if undoes {
             entry.raise_barrier(sequence);
         }
@@ -364,17 +379,28 @@ impl Volume {
                 offset: (offset / crate::record::UNIT as u64) as u32,
                 size: (size / crate::record::UNIT) as u32,
             };
-            let mut entry = self.index.write(header.hash);
-            if entry.at(place).is_some() {
-                let removed = entry.remove();
-                drop(entry);
-                self.counters.lost.add(1);
-                self.retire(removed, None, 0);
-            }
+            self.lose(header.hash, place);
             let Some(next) = rest.get(size..) else { break };
             rest = next;
             offset += size as u64;
         }
+    }
+
+    fn lose(&self, hash: u64, place: Place) {
+        let mut entry = self.index.write(hash);
+        if entry.at(place).is_none() {
+            return;
+        }
+        if let Some(original) = self.room.origin(place) {
+            // It is a copy, and what it was made from is still there.
+            let blob = entry.blob().cloned();
+            entry.put(original, blob);
+            return;
+        }
+        let removed = entry.remove();
+        drop(entry);
+        self.counters.lost.add(1);
+        self.retire(removed, None, 0);
     }
 
     /// What an answer is made of, once the object is published.
