@@ -58,6 +58,9 @@ pub(crate) fn recover(
     folder: &Folder,
     detached: &Arc<AtomicU64>,
 ) -> Result<Recovered> {
+    if folder.after_power_loss {
+        tracing::info!("the store was not closed before the machine was started anew");
+    }
     sweep(medium)?;
     let (segments, mut found) = reopen::segments(medium, &folder.store_id, detached)?;
     let files = blob_files(medium)?;
