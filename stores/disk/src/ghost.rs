@@ -4,8 +4,8 @@
 //
 // Invariants:
 // 1. A cell that is not zero holds a fingerprint, never zero, and the tick at which it was set.
-// 2. Cells are set by one thread, the keeper; anybody may test them. A test that meets a change may
-//    err, which costs a place in the wrong queue.
+// 2. Anybody may set and test cells at any time. Two that meet may undo or miss each other, which
+//    costs a place in the wrong queue.
 
 use std::sync::{
     PoisonError, RwLock,

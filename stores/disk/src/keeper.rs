@@ -373,3 +373,6 @@ impl Keeper<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

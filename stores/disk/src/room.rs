@@ -205,6 +205,7 @@ impl Room {
     pub(crate) fn seal(&self, segment: Arc<Segment>) {
         let mut state = self.lock();
         state.sealing += 1;
+        (state.victims).expect(segment.queue, segment.allocated());
         state.seals.push_back(segment);
         self.0.sealer.notify_one();
         // The next segment was a spare.
@@ -444,10 +445,12 @@ impl Room {
         }
     }
 
-    /// Says that a segment has its final form: it may be evicted from now on.
-    pub(crate) fn sealed(&self, segment: Arc<Segment>) {
+    /// Says that a segment has its final form: it may be evicted from now on. Before, so many bytes
+    /// were expected of it.
+    pub(crate) fn sealed(&self, segment: Arc<Segment>, expected: u64) {
         let mut state = self.lock();
         state.sealing = state.sealing.saturating_sub(1);
+        state.victims.arrived(segment.queue, expected);
         state.victims.add_segment(segment);
         self.0.wake(&mut state);
     }

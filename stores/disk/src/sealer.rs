@@ -47,10 +47,11 @@ impl Sealer<'_> {
         loop {
             match room.next_task() {
                 Task::Seal(segment) => {
+                    let expected = segment.allocated();
                     if let Err(error) = self.seal(&segment) {
                         self.failed("cannot end a segment", &error);
                     }
-                    room.sealed(segment);
+                    room.sealed(segment, expected);
                     self.sealed += 1;
                 }
                 Task::Sync => self.sync(),

@@ -27,6 +27,8 @@ pub(crate) struct Victims {
     segments: [BTreeMap<u64, Arc<Segment>>; 2],
     blobs: [Line; 2],
     bytes: [u64; 2],
+    /// Bytes of segments that will be here soon.
+    expected: [u64; 2],
     /// Segments that cannot go for now.
     blocked: BTreeSet<u64>,
 }
@@ -55,6 +57,17 @@ pub(crate) enum Want {
 }
 
 impl Victims {
+    /// Counts a segment that is about to be sealed, with these bytes.
+    pub(crate) fn expect(&mut self, queue: Queue, bytes: u64) {
+        self.expected[queue as usize] += bytes;
+    }
+
+    /// Counts it no more.
+    pub(crate) fn arrived(&mut self, queue: Queue, bytes: u64) {
+        let expected = &mut self.expected[queue as usize];
+        *expected = expected.saturating_sub(bytes);
+    }
+
     pub(crate) fn add_segment(&mut self, segment: Arc<Segment>) {
         let queue = segment.queue as usize;
         let bytes = segment.allocated();
@@ -115,7 +128,8 @@ impl Victims {
         blob.set_standing(to);
     }
 
-    /// Chooses what goes next; a blob is taken out of its line, and still counts.
+    /// Chooses what goes next; a blob is taken out of its line, and still counts. `None` also where
+    /// it is better to wait for what is expected.
     pub(crate) fn choose(&mut self, limit: u64, want: Want) -> Option<Victim> {
         let first = self.first_queue(limit);
         let second = match first {
@@ -123,11 +137,15 @@ impl Victims {
             Queue::Main => Queue::Probation,
         };
         let victim = self.oldest(first, want);
+        if want == Want::Anything && self.expected[first as usize] > 0 {
+            return victim;
+        }
         victim.or_else(|| self.oldest(second, want))
     }
 
     fn first_queue(&self, limit: u64) -> Queue {
-        let [probation, main] = self.bytes;
+        let [probation, main] = [Queue::Probation, Queue::Main]
+            .map(|queue| self.bytes[queue as usize] + self.expected[queue as usize]);
         if main == 0 || probation > limit / PROBATION_SHARE {
             Queue::Probation
         } else {
@@ -217,6 +235,19 @@ mod tests {
         victims.remove_segment(&new);
         assert_eq!(name(victims.choose(limit, any)), "segment 2");
         assert_eq!(name(victims.choose(limit, Want::Blob)), "");
+    }
+
+    #[test]
+    fn what_is_asked_for_does_not_go_while_what_is_new_is_on_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut victims = Victims::default();
+        victims.add_segment(segment(folder.path(), 2, Queue::Main, 100));
+        victims.expect(Queue::Probation, 101);
+        assert_eq!(name(victims.choose(1_000, Want::Anything)), "");
+        victims.arrived(Queue::Probation, 101);
+        assert_eq!(name(victims.choose(1_000, Want::Anything)), "segment 2");
+        victims.expect(Queue::Probation, 100);
+        assert_eq!(name(victims.choose(1_000, Want::Anything)), "segment 2");
     }
 
     #[test]
