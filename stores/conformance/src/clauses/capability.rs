@@ -50,8 +50,13 @@ pub async fn capability_touch(subject: &impl Subject) {
     touches_of_nothing(&store, touch).await;
 }
 
+/// A header that is longer by enough to show in a store that counts in blocks.
 fn tagged(tag: &str) -> Draft {
-    draft(1).with(|header| header.tags = vec![tag.into()])
+    draft(1).with(|header| {
+        header.tags = vec![tag.into()];
+        let filler = vec![7; 100].into();
+        header.attributes.push(("filler".into(), filler));
+    })
 }
 
 async fn refused_touches<S: Store>(store: &S, touch: &dyn Touch, before: u64) {
