@@ -48,7 +48,7 @@ fn of_larder(case: &[&str]) -> Option<Budget> {
         ["disk", "hit", "64KiB", _, "cpu"] => Budget::AtMost(20_000.0),
         ["disk", "burst", "100B", _, "wall" | "cpu"] => Budget::AtMost(2_000.0),
         ["disk", "burst", _, _, "kept" | "reopened"] => Budget::AtLeast(100.0),
-        ["disk", "burst", _, _, "space"] => Budget::AtMost(2.0),
+        ["disk", "burst", _, _, "space" | "closed"] => Budget::AtMost(2.0),
         ["disk", "stream", _, "memory"] => Budget::AtMost(16.0),
         ["disk", "reopen", "10M", "clean", "wall"] => Budget::AtMost(1_000.0),
         ["disk", "reopen", "10M", "killed", "wall"] => Budget::AtMost(3_000.0),

@@ -2,7 +2,8 @@
 //!
 //! - `wall`: until the last was acknowledged, for each; `cpu`: until all had reached the kernel.
 //! - `kept`, `reopened`: the share that comes back right then, and after closing and reopening.
-//! - `space`: bytes in allocated blocks over bytes of keys and values, store still open.
+//! - `space`, `closed`: bytes in allocated blocks over bytes of keys and values, while the store is
+//!   open, with all that it holds ready for what comes next, and after it was closed.
 //!
 //! All peers have the same time; slow ones write fewer keys in it, which only does them good.
 
@@ -80,6 +81,7 @@ async fn burst(
     let kept = workload::verify(&open.peer, values, &filled, load.len, every).await?;
     open.peer.close().await?;
     drop(open.peer);
+    let closed = folder::allocated(&open.folder)? as f64 / user;
     let plan = Plan { capacity: CAPACITY };
     let peer = Arc::new(AnyPeer::open(name, &open.folder, plan).await?);
     let reopened = workload::verify(&peer, values, &filled, load.len, every).await?;
@@ -95,5 +97,6 @@ async fn burst(
     record("kept", kept * 100.0, "%");
     record("reopened", reopened * 100.0, "%");
     record("space", space, "x");
+    record("closed", closed, "x");
     Ok(())
 }
