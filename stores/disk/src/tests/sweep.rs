@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
+};
 
 use super::{bounded, panics, run};
 use crate::{
@@ -59,11 +62,12 @@ fn sweep(per_site: u64) {
         .unwrap();
     let failed = runtime.block_on(sweep_all(per_site));
     runtime.shutdown_background();
+    let count = failed.len();
+    assert!(failed.is_empty(), "{count} failed: {failed:#?}");
     panics::none();
-    assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
 }
 
-async fn sweep_all(per_site: u64) -> Vec<Case> {
+async fn sweep_all(per_site: u64) -> Vec<(Case, String)> {
     let faults = Faults::default();
     let folder = tempfile::tempdir().unwrap();
     run::life(folder.path(), &faults).await;
@@ -79,13 +83,22 @@ async fn sweep_all(per_site: u64) -> Vec<Case> {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().to_owned();
                 let life = tokio::spawn(async move { run::life(&path, &faults).await });
-                (case, life.await.is_ok())
+                (case, life.await.err())
             });
         }
     }
-    let all = lives.join_all().await;
-    let failed = all.into_iter().filter(|(_, passed)| !passed);
-    failed.map(|(case, _)| case).collect()
+    let ended = lives.join_all().await.into_iter();
+    let failed = ended.filter_map(|(case, error)| Some((case, what(error?))));
+    failed.collect()
+}
+
+fn what(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else {
+        return String::new();
+    };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_default()
 }
 
 /// Calls of this kind, spread over all there are, that fail once, and some for good.
