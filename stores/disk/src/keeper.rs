@@ -254,6 +254,15 @@ impl Keeper<'_> {
         self.volume.room.failed(&error);
     }
 
+    /// Takes note that a file could not be removed. Whatever the system calls it, that is no want of
+    /// room: a smaller store would not help.
+    pub(crate) fn stays(&self, error: io::Error) {
+        self.volume.counters.io_errors.add(1);
+        let message = "cannot remove a file of the store";
+        let error = Error::with_source(ErrorKind::Unavailable, message, error);
+        self.volume.room.failed(&error);
+    }
+
     /// Removes some files whose time has come; `true` where there are more.
     fn unlink(&mut self) -> bool {
         let Volume { room, log, .. } = self.volume;
@@ -292,7 +301,7 @@ impl Keeper<'_> {
                 true
             }
             Err(error) => {
-                self.failed(error);
+                self.stays(error);
                 false
             }
         }

@@ -489,8 +489,11 @@ impl Reclaim<'_, '_> {
         let Volume {
             medium, settings, ..
         } = self.volume;
-        let removed = synced.collect::<io::Result<()>>().and_then(|()| {
-            medium.remove(&self.victim.path())?;
+        synced.collect::<io::Result<()>>().map_err(|error| {
+            self.keeper.failed(error);
+            Outcome::Blocked
+        })?;
+        let removed = medium.remove(&self.victim.path()).and_then(|()| {
             if settings.durability == Durability::OnCommit {
                 // A delete that finds nothing here writes nothing, and is acknowledged at once.
                 return medium.sync_dir(Path::new("seg"));
@@ -498,7 +501,7 @@ impl Reclaim<'_, '_> {
             Ok(())
         });
         removed.map_err(|error| {
-            self.keeper.failed(error);
+            self.keeper.stays(error);
             Outcome::Blocked
         })
     }
