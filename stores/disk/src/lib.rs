@@ -43,6 +43,8 @@ mod small_file;
 mod snapshot;
 mod staging;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trail;
 mod trailer;
 mod triage;
