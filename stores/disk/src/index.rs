@@ -243,10 +243,6 @@ impl Stripe {
         self.blobs.get(&hash)
     }
 
-    pub(crate) fn barrier(&self) -> u64 {
-        self.barrier
-    }
-
     /// Finds an entry and counts the hit.
     pub(crate) fn hit(&self, hash: u64) -> Option<Word> {
         let entry = self.find(hash)?;

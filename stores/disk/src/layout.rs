@@ -93,6 +93,28 @@ impl Folder {
     }
 }
 
+/// The id of the store in this folder, for somebody who only looks; nobody opens it while the file
+/// is held. The lock must be there: looking makes nothing.
+pub(crate) fn look(medium: &Medium) -> Result<([u8; 16], File)> {
+    let Some(format) = stored_format(medium)? else {
+        let message = format!("{} is no store", medium.path().display());
+        return Err(Error::invalid(message));
+    };
+    let lock = medium.open(LOCK.as_ref());
+    let lock = lock.map_err(|error| unavailable(medium, "cannot lock", error))?;
+    match lock.try_lock() {
+        Ok(true) => Ok((format.store_id, lock)),
+        Ok(false) => Err(in_use(medium)),
+        Err(error) => Err(unavailable(medium, "cannot lock", error)),
+    }
+}
+
+fn in_use(medium: &Medium) -> Error {
+    let path = medium.path().display();
+    let message = format!("{path} is in use by another process, or open in this one");
+    Error::new(ErrorKind::Unavailable, message)
+}
+
 fn make(medium: &Medium) -> Result<()> {
     use io::ErrorKind::{AlreadyExists, NotADirectory};
 
@@ -136,9 +158,7 @@ fn lock(medium: &Medium) -> Result<File> {
         }
         std::thread::park_timeout(LOCK_PAUSE);
     }
-    let path = medium.path().display();
-    let message = format!("{path} is in use by another process, or open in this one");
-    Err(Error::new(ErrorKind::Unavailable, message))
+    Err(in_use(medium))
 }
 
 fn open_or_create(medium: &Medium, path: &Path) -> io::Result<File> {

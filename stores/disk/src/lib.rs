@@ -23,6 +23,7 @@ mod footer;
 mod ghost;
 mod health;
 mod index;
+mod inspect;
 mod keeper;
 mod layout;
 mod listing;
@@ -55,4 +56,5 @@ mod writer;
 
 pub use config::{Admission, AfterPowerLoss, Builder, Durability, Overload, PageCache};
 pub use figures::Figures;
+pub use inspect::{InspectedObject, InspectedSegment, Inspection, Problem, inspect};
 pub use store::Disk;

@@ -470,13 +470,6 @@ impl Log {
         }
     }
 
-    /// Waits until less is buffered, or for this long: for the store's own threads.
-    pub(crate) fn room_blocking(&self, pause: Duration) {
-        self.urge();
-        let waited = self.moved.wait_timeout(self.lock(), pause);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
-    }
-
     /// What everything up to now amounts to, for a snapshot: all that is below the boundary stands
     /// in these segments before these ends, and all else does not. Waits until it is flushed.
     pub(crate) fn cut(&self, segments: &Segments) -> Cut {

@@ -104,7 +104,7 @@ pub(crate) fn discard(medium: &Medium, path: &Path, why: &str) {
 }
 
 /// The numbers of the segments' files, in order.
-fn ids(medium: &Medium) -> Result<Vec<u64>> {
+pub(crate) fn ids(medium: &Medium) -> Result<Vec<u64>> {
     let folder = Path::new("seg");
     let names = medium.list(folder);
     let names = names.map_err(|error| unavailable("cannot list the segments", error))?;

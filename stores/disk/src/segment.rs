@@ -144,10 +144,6 @@ impl Segment {
         *self.footer.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
-    pub(crate) fn is_sealed(&self) -> bool {
-        !matches!(self.footer(), FooterPlace::Active)
-    }
-
     /// Its file within the store's folder.
     pub(crate) fn path(&self) -> PathBuf {
         path(self.id)
