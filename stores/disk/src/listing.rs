@@ -271,7 +271,10 @@ mod tests {
                     entry.put(word, None);
                     return word;
                 }
-                Err(Refusal::Wait) => drop(entry),
+                Err(Refusal::Wait) => {
+                    drop(entry);
+                    volume.room.wake();
+                }
                 Err(Refusal::Error(error)) => panic!("{error}"),
             }
             room.await;
@@ -301,8 +304,8 @@ mod tests {
             let mut walk = Walk::begin(volume, "n/".into());
             let (mut found, mut moves) = (Vec::new(), Vec::new());
             while !walk.is_done {
-                let count = 1 + dice.roll(4);
-                let keys = walk.step(volume, count as usize).unwrap();
+                let count = usize::try_from(1 + dice.roll(4)).unwrap();
+                let keys = walk.step(volume, count).unwrap();
                 found.extend(keys.into_iter().map(|key| key.to_string()));
                 for _ in 0..dice.roll(3) {
                     let id = dice.roll(NAMES);
