@@ -7,7 +7,7 @@ use larder::{Cache, Disk, Draft, ErrorKind, Fetched, StoreExt};
 use larder_conformance::{Fault, Faulty, Op};
 use tokio::time::timeout;
 
-use super::{CAPACITY, KEPT, Place, evict};
+use super::{CAPACITY, KEPT, Place, evict, patient};
 use crate::{
     levers::{KEY, tag, tagged},
     source::{memory_at, pattern, to_the_end, whole},
@@ -79,7 +79,9 @@ async fn s23_a_disk_that_fails_at_any_step_fails_no_read() {
         let place = Place::new(large_object);
         let disk = Faulty::<Disk>::new(place.builder(CAPACITY).open().await.unwrap());
         let memory = memory_at(&place.clock);
-        let cache = Cache::builder().tier(memory.clone()).tier(disk.clone());
+        let cache = Cache::builder()
+            .tier(memory.clone())
+            .tier(patient(disk.clone()));
         let cache = cache.policy(strict()).clock(place.clock.clone());
         let cache = cache.build().unwrap();
         let object = pattern(100_000);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use larder::{
     Cache, Clock, Disk, DiskBuilder, Draft, ManualClock, Memory, Policy, Response, Source, Store,
-    StoreExt,
+    StoreExt, Tier,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -77,7 +77,8 @@ impl Place {
 
     fn stack(&self, disk: Disk, policy: Policy) -> Stack {
         let memory = memory_at(&self.clock);
-        let builder = Cache::builder().tier(memory.clone()).tier(disk.clone());
+        let builder = Cache::builder().tier(memory.clone());
+        let builder = builder.tier(patient(disk.clone()));
         let builder = builder.policy(policy).clock(self.clock.clone());
         let cache = builder.build().unwrap();
         Stack {
@@ -144,6 +145,13 @@ async fn evict(memory: &Memory, key: &str) {
         }
     }
     panic!("`{key}` is never evicted");
+}
+
+/// A tier that no neighbour's load on the machine's disk makes time out.
+fn patient(store: impl Store) -> Tier {
+    Tier::new(store)
+        .timeout(60 * SECOND)
+        .write_stall(60 * SECOND)
 }
 
 fn is_from_disk(response: &Response) -> bool {

@@ -15,7 +15,8 @@ use crate::{
 #[tokio::test]
 async fn s19_what_memory_evicts_comes_from_disk_as_it_was_written_last() {
     for large_object in KEPT {
-        let stack = Place::new(large_object).open_strict().await;
+        let place = Place::new(large_object);
+        let stack = place.open_strict().await;
         let cache = &stack.cache;
         cache.insert(KEY, "v1", Draft::new()).await.unwrap();
         for round in 0..3 {
@@ -36,7 +37,8 @@ async fn s19_what_memory_evicts_comes_from_disk_as_it_was_written_last() {
             settle(cache).await;
             evict(&stack.memory, KEY).await;
             let response = cache.get(KEY).await.unwrap();
-            assert!(is_from_disk(&response), "{}", response.status());
+            let (status, tiers) = (response.status(), cache.tiers());
+            assert!(is_from_disk(&response), "{last}: {status}, {tiers:?}");
             assert_eq!(text(response).await, last);
             settle(cache).await;
             assert_eq!(held(&stack.memory).await, Some(last.clone()), "carried up");
