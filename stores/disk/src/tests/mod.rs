@@ -1,7 +1,8 @@
 //! The store on a file system that fails on command.
 //!
 //! `run` repeats one workload and holds what it reads against what was acknowledged; `sweep` makes
-//! each call of that workload fail in turn; `full_disk` and `broken` have a fault each.
+//! each call of that workload fail in turn, `restart` each of a start; `full_disk` and `broken` have
+//! a fault each.
 
 #![allow(clippy::unwrap_used)] // All of it is tests.
 
@@ -9,6 +10,7 @@ mod broken;
 mod full_disk;
 mod objects;
 mod panics;
+mod restart;
 mod run;
 mod sweep;
 

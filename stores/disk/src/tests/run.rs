@@ -51,6 +51,13 @@ pub(super) async fn life(path: &Path, faults: &Faults) {
     within("close", store.close()).await.unwrap();
 }
 
+/// The first part of the workload alone.
+pub(super) async fn fill(store: &Disk) -> Model {
+    let mut model = Model::default();
+    work(store, &mut model, 0).await;
+    model
+}
+
 /// Sets, replaces, deletes and touches, small and large, and more than there is room for.
 async fn work(store: &Disk, model: &mut Model, part: u64) {
     for number in 0..24 {
