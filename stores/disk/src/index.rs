@@ -8,7 +8,7 @@
 // 3. `entries` and `live` change together with the entry that they count.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -136,6 +136,9 @@ pub(crate) struct Stripe {
     /// The sequence number after the last record of this stripe that undoes an older one: until it
     /// has reached the kernel, nothing that builds on it may be acknowledged.
     barrier: u64,
+    /// Hashes without an entry of which a start may still find an older record: nothing that voids
+    /// it could be written.
+    unvoided: HashSet<u64>,
 }
 
 /// Entries are spread over so many stripes by their hash: see [`Index::stripe_of`].
@@ -286,6 +289,26 @@ impl Locked<'_> {
         self.stripe.barrier
     }
 
+    /// Whether a start may still find a record of this hash, though it has no entry.
+    pub(crate) fn is_unvoided(&self) -> bool {
+        self.stripe.unvoided.contains(&self.hash)
+    }
+
+    /// Notes that what was there could not be voided; an entry says so by its shadow.
+    pub(crate) fn set_unvoided(&mut self) {
+        if let Some(entry) = self.stripe.find(self.hash) {
+            let shadowing = entry.word().with_shadow();
+            entry.word.store(shadowing.0, Ordering::Relaxed);
+        } else {
+            self.stripe.unvoided.insert(self.hash);
+        }
+    }
+
+    /// Notes that it is voided now.
+    pub(crate) fn set_voided(&mut self) {
+        self.stripe.unvoided.remove(&self.hash);
+    }
+
     pub(crate) fn raise_barrier(&mut self, sequence: u64) {
         self.stripe.barrier = self.stripe.barrier.max(sequence + 1);
     }
@@ -293,6 +316,7 @@ impl Locked<'_> {
     /// Sets the entry; gives what was there.
     pub(crate) fn put(&mut self, word: Word, blob: Option<Arc<Blob>>) -> Option<Removed> {
         let old = self.remove();
+        self.set_voided();
         let added = weight(word, blob.as_deref());
         self.index.live.fetch_add(added, Ordering::Relaxed);
         self.index.entries.fetch_add(1, Ordering::Relaxed);

@@ -27,7 +27,7 @@ use crate::{
     layout::Folder,
     log::{Appended, Chunk, How, Log, Refusal, closed},
     medium::Medium,
-    record::{Header, Record},
+    record::{Header, Kind, Record},
     room::Room,
     segment::{Queue, Segment, Segments},
     staging::Staging,
@@ -188,7 +188,8 @@ impl Volume {
         {
             return Ok(Change::Superseded);
         }
-        let undoes = old.is_some() || !self.is_settled(entry.barrier());
+        let shadow = old.is_some() || entry.is_unvoided();
+        let undoes = shadow || !self.is_settled(entry.barrier());
         let waits = undoes || self.settings.durability == Durability::OnCommit;
         if waits && patience == Patience::Immediate {
             return Ok(Change::Later);
@@ -200,7 +201,7 @@ impl Volume {
             Queue::Probation
         };
         let how = How {
-            shadow: old.is_some(),
+            shadow,
             ..How::new(queue)
         };
         let Appended { sequence, place } = self.log.append(&self.segments, record, how)?;
@@ -270,7 +271,7 @@ impl Volume {
     }
 
     /// One attempt to delete. Where no tombstone can be written the object is gone all the same,
-    /// until the store is opened again: hence the error.
+    /// until the store is opened again: hence the error, which the next delete tries to mend.
     pub(crate) fn try_delete(
         &self,
         key: Key<'_>,
@@ -288,7 +289,8 @@ impl Volume {
         }
         let barrier = entry.barrier();
         let unsettled = !self.is_settled(barrier);
-        let Some(word) = entry.get() else {
+        let word = entry.get();
+        if word.is_none() && !entry.is_unvoided() {
             if unsettled && patience == Patience::Immediate {
                 return Ok(Change::Later);
             }
@@ -298,7 +300,7 @@ impl Volume {
             } else {
                 Change::Done
             });
-        };
+        }
         if patience == Patience::Immediate {
             return Ok(Change::Later);
         }
@@ -308,8 +310,12 @@ impl Volume {
         }
         let removed = entry.remove();
         stripe.invalidate();
-        if let Ok(Appended { sequence, .. }) = appended {
-            entry.raise_barrier(sequence);
+        match appended {
+            Ok(Appended { sequence, .. }) => {
+                entry.set_voided();
+                entry.raise_barrier(sequence);
+            }
+            Err(_) => entry.set_unvoided(),
         }
         drop(entry);
         drop(stripe);
@@ -318,17 +324,17 @@ impl Volume {
         appended.map(|Appended { sequence, .. }| Change::Settling(sequence))
     }
 
-    /// Voids what an entry points to, and all that it may shadow. The entry's stripe is locked.
+    /// Voids what an entry points to, and all that it may shadow; without one, whatever there may be.
+    /// The entry's stripe is locked.
     fn append_tombstone(
         &self,
         hash: u64,
-        word: Word,
+        word: Option<Word>,
         privileged: bool,
     ) -> Result<Appended, Refusal> {
-        let victim = self.segments.get(word.place().slot);
-        let victim = victim
-            .filter(|_| !word.is_shadow())
-            .map_or(0, |segment| segment.id);
+        let alone = word.filter(|word| !word.is_shadow());
+        let victim = alone.and_then(|word| self.segments.get(word.place().slot));
+        let victim = victim.map_or(0, |segment| segment.id);
         let how = How {
             privileged,
             ..How::new(Queue::Probation)
@@ -341,20 +347,22 @@ impl Volume {
 
     /// Drops an entry that has expired or is damaged, if it is still the one at this place. Where
     /// it shadows an older record and that cannot be voided, the older one is found again after a
-    /// restart; it is as expired, or as old, as it was.
+    /// restart, unless it is deleted before; it is as expired, or as old, as it was.
     pub(crate) fn forget(&self, hash: u64, place: Place) -> bool {
         let mut entry = self.index.write(hash);
         let Some(word) = entry.at(place) else {
             return false;
         };
         let tombstone = if word.is_shadow() {
-            self.append_tombstone(hash, word, false).ok()
+            self.append_tombstone(hash, Some(word), false).ok()
         } else {
             None
         };
         let removed = entry.remove();
         if let Some(Appended { sequence, .. }) = tombstone {
             entry.raise_barrier(sequence);
+        } else if word.is_shadow() {
+            entry.set_unvoided();
         }
         drop(entry);
         let settles = tombstone.map_or(0, |appended| appended.sequence);
@@ -379,7 +387,11 @@ impl Volume {
                 offset: (offset / crate::record::UNIT as u64) as u32,
                 size: (size / crate::record::UNIT) as u32,
             };
-            self.lose(header.hash, place);
+            if header.kind == Kind::Tombstone {
+                self.index.write(header.hash).set_unvoided();
+            } else {
+                self.lose(header.hash, place);
+            }
             let Some(next) = rest.get(size..) else { break };
             rest = next;
             offset += size as u64;
@@ -388,9 +400,9 @@ impl Volume {
 
     fn lose(&self, hash: u64, place: Place) {
         let mut entry = self.index.write(hash);
-        if entry.at(place).is_none() {
+        let Some(word) = entry.at(place) else {
             return;
-        }
+        };
         if let Some(original) = self.room.origin(place) {
             // It is a copy, and what it was made from is still there.
             let blob = entry.blob().cloned();
@@ -398,6 +410,9 @@ impl Volume {
             return;
         }
         let removed = entry.remove();
+        if word.is_shadow() {
+            entry.set_unvoided();
+        }
         drop(entry);
         self.counters.lost.add(1);
         self.retire(removed, None, 0);
