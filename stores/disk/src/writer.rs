@@ -102,7 +102,8 @@ impl DiskWriter {
                 let offered = self.volume.gate.offer(self.hash);
                 offered.map_err(|error| self.volume.refuse(error))?;
             }
-            let (blob, file) = BlobWriter::create(&self.volume).await?;
+            let created = BlobWriter::create(&self.volume).await;
+            let (blob, file) = created.map_err(|error| self.volume.refuse(error))?;
             self.stage.spill(file);
             self.blob = Some(blob);
         }
@@ -114,7 +115,8 @@ impl DiskWriter {
             let taken = self.stage.fill(rest);
             rest = &rest[taken..];
             if !self.stage.has_room(1) {
-                blob.write_piece(&self.stage).await?;
+                let written = blob.write_piece(&self.stage).await;
+                written.map_err(|error| self.volume.refuse(error))?;
             }
         }
         Ok(())
@@ -177,7 +179,8 @@ impl DiskWriter {
         let Some(mut file) = self.blob.take() else {
             return Ok(Commit::Superseded);
         };
-        file.finish(&self.stage).await?;
+        let finished = file.finish(&self.stage).await;
+        finished.map_err(|error| self.volume.refuse(error))?;
         let metadata = self.metadata(file.checksum());
         let len = metadata.len();
         let blob = Arc::new(Blob::new(file.id(), self.hash, len));
@@ -188,7 +191,8 @@ impl DiskWriter {
             file: &mut file,
             bytes: 0,
         };
-        self.volume.room.admit(blob.file_len()).await?;
+        let room = self.volume.room.admit(blob.file_len()).await;
+        room.map_err(|error| self.volume.refuse(error))?;
         admitted.bytes = blob.file_len();
         let name = BlobName { id: blob.id, len };
         let record = Record::blob(self.hash, self.key.as_key(), &metadata, name);
