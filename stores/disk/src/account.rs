@@ -90,6 +90,11 @@ impl Account {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
+    /// Whether some blob is let in and not yet there.
+    pub(crate) fn is_landing(&self) -> bool {
+        self.in_flight > 0
+    }
+
     /// Takes note that the file of a blob that was written is gone.
     pub(crate) fn free_blob(&mut self, bytes: u64) {
         self.used = self.used.saturating_sub(bytes);

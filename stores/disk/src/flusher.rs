@@ -59,6 +59,9 @@ fn write(volume: &Volume, chunk: &Arc<Chunk>) {
     volume.log.wrote(chunk, &result);
     if chunk.seals {
         volume.room.seal(Arc::clone(segment));
+    } else if chunk.offset == 0 {
+        // It was a spare.
+        volume.room.wake();
     }
 }
 

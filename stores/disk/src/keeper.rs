@@ -6,18 +6,20 @@
 // 2. It waits for nothing while there is something that it could do, and does nothing again at once
 //    that has just failed.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+mod spares;
+
+use std::{io, sync::Arc, time::Duration};
 
 use larder_store::{Error, ErrorKind};
 use tokio::time::Instant;
 
+pub(crate) use self::spares::Made;
 use crate::{
     account::SPARES,
     blobs::Blob,
-    config::Durability,
     evict, flusher,
-    log::{DOWN_TIME, ENDED, Spare, closed},
-    medium::File,
+    health::Health,
+    log::{DOWN_TIME, ENDED, closed},
     reclaim,
     segment::{self, FooterPlace, Queue},
     victims::{Victim, Want},
@@ -30,6 +32,8 @@ const UNLINKS_MAX: usize = 32;
 const UNLINK_PAUSE: Duration = Duration::from_millis(10);
 /// After so long what could not be evicted is tried again.
 const BLOCKED_TIME: Duration = DOWN_TIME;
+/// For so long what is about to be committed is waited for: then it can go for what waits.
+const COMMIT_TIME: Duration = Duration::from_secs(1);
 /// For so long at most files are removed when the store is closed; a start removes the others.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,7 @@ pub(crate) fn run(volume: &Arc<Volume>) {
         is_announced: false,
         unblock_at: None,
         unlink_at: None,
+        refuse_at: None,
         held: Vec::new(),
     };
     keeper.adopt();
@@ -71,6 +76,8 @@ pub(crate) struct Keeper<'a> {
     unblock_at: Option<Instant>,
     /// When to look again at files that are to be removed.
     unlink_at: Option<Instant>,
+    /// When those who wait are turned away, though others are about to commit what they may go for.
+    refuse_at: Option<Instant>,
     /// Blobs that cannot be evicted for now.
     held: Vec<(Arc<Blob>, Queue)>,
 }
@@ -84,14 +91,6 @@ pub(crate) enum Outcome {
     Blocked,
     /// The store is closed.
     Stopped,
-}
-
-/// How making a spare segment ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Made {
-    Yes,
-    NoRoom,
-    Failed,
 }
 
 impl Keeper<'_> {
@@ -129,7 +128,10 @@ impl Keeper<'_> {
         let Volume { room, log, .. } = self.volume;
         match room.want(log.spares()) {
             Some(want) => self.evict(want) || served,
-            None => served,
+            None => {
+                self.refuse_at = None;
+                served
+            }
         }
     }
 
@@ -137,7 +139,8 @@ impl Keeper<'_> {
     fn next(&self) -> Option<Instant> {
         let waits = self.volume.room.unlinks() > 0;
         let unlink_at = self.unlink_at.filter(|_| waits);
-        [self.unblock_at, unlink_at].into_iter().flatten().min()
+        let times = [self.unblock_at, unlink_at, self.refuse_at];
+        times.into_iter().flatten().min()
     }
 
     /// All that is quickly done; also between the steps of what is not. `true` where there is more
@@ -168,83 +171,12 @@ impl Keeper<'_> {
             room.refuse_all(&Error::new(ErrorKind::Full, message));
         }
         if room.health(|health| health.is_probe_due(now)) && self.probe() {
-            room.health(|health| health.recovered());
+            room.health(Health::recovered);
             self.is_announced = false;
             log.set_down(None);
             self.unblock();
         }
         room.health(|health| health.grow(now));
-    }
-
-    /// Tries whether writing works; a failure sets the time of the next try.
-    fn probe(&mut self) -> bool {
-        let Volume { room, log, .. } = self.volume;
-        let is_full = room.health(|health| health.is_short() && !health.is_failing());
-        // A small file says nothing about the room for a segment.
-        if is_full && log.spares() < SPARES {
-            let made = self.make_spare(false);
-            if made == Made::NoRoom {
-                room.health(|health| health.postpone_probe(Instant::now()));
-            }
-            return made == Made::Yes;
-        }
-        let path = segment::path(log.draw());
-        let medium = &self.volume.medium;
-        let tried = medium.create(&path).and_then(|file| {
-            let written = file.write_all_at(&[0; 4096], 0);
-            let tried = written.and_then(|()| file.sync_data());
-            // A start removes it otherwise.
-            let removed = medium.remove(&path);
-            tried.and(removed)
-        });
-        tried.map_err(|error| self.failed(error)).is_ok()
-    }
-
-    /// Makes a file that can become a segment. It may go `beyond` the limit where what it is for
-    /// makes more room than it takes.
-    pub(crate) fn make_spare(&mut self, beyond: bool) -> Made {
-        let Volume { room, log, .. } = self.volume;
-        let allocated = self.volume.settings.segment_size;
-        if !room.take_segment(beyond) {
-            return Made::NoRoom;
-        }
-        let id = log.draw();
-        match self.create(id) {
-            Ok(file) => {
-                log.add_spare(Spare {
-                    id,
-                    file,
-                    allocated,
-                });
-                Made::Yes
-            }
-            Err(error) => {
-                room.resize(allocated, 0);
-                self.failed(error);
-                Made::Failed
-            }
-        }
-    }
-
-    fn create(&self, id: u64) -> io::Result<File> {
-        let Volume {
-            medium, settings, ..
-        } = self.volume;
-        let path = segment::path(id);
-        let file = medium.create(&path)?;
-        let allocated = file.allocate(settings.segment_size).and_then(|()| {
-            // Later the name comes with the sealer's syncs.
-            if settings.durability == Durability::OnCommit {
-                medium.sync_dir(Path::new("seg"))?;
-            }
-            Ok(())
-        });
-        if let Err(error) = allocated {
-            // A start removes it otherwise.
-            let _ = medium.remove(&path);
-            return Err(error);
-        }
-        Ok(file)
     }
 
     /// Takes note of a failure of the file system.
@@ -321,6 +253,7 @@ impl Keeper<'_> {
             Some(Victim::Blob(blob)) => evict::blob(self, &blob),
             None => return self.find_victims(want),
         };
+        self.refuse_at = None;
         if outcome == Outcome::Blocked {
             let at = Instant::now() + BLOCKED_TIME;
             self.unblock_at.get_or_insert(at);
@@ -341,7 +274,15 @@ impl Keeper<'_> {
             log.settled_blocking(log.draw());
             return true;
         }
-        room.refuse_first()
+        let now = Instant::now();
+        if room.is_landing() && *self.refuse_at.get_or_insert(now + COMMIT_TIME) > now {
+            return false;
+        }
+        let is_refused = room.refuse_first();
+        if !is_refused {
+            self.refuse_at = None;
+        }
+        is_refused
     }
 
     /// Passes a blob over for a while.

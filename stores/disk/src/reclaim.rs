@@ -8,6 +8,8 @@
 // 3. It may end early at any record: then the file stays, and nothing is lost but time. A copy that
 //    did not reach its file is undone by the thread that writes: see `Room::origin`.
 
+mod contents;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -15,24 +17,23 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use larder_store::ErrorKind;
+
+use self::contents::{Contents, Live, Source};
 
 use crate::{
     config::Durability,
-    footer::{self, FooterEntry},
-    index::{Place, Removed, Word},
+    footer::FooterEntry,
+    index::{FREQUENCY_MAX, Place, Removed, Word},
     keeper::{Keeper, Made, Outcome},
     log::{Appended, How, Refusal},
-    record::{Head, Kind, Record},
-    scan,
-    segment::{FooterPlace, Queue, Segment},
-    triage::{Census, Triage},
+    medium::File,
+    record::{Head, Record},
+    segment::{Queue, Segment},
+    triage::Triage,
     volume::Volume,
 };
 
-/// Of a main segment's bytes one in so many may be written again.
-const MAIN_SHARE: u64 = 4;
 /// Of any segment's bytes one in so many may be records of blobs that are written again: else they
 /// would go round for ever.
 const BLOB_SHARE: u64 = 2;
@@ -67,21 +68,6 @@ struct Moved {
     hash: u64,
     place: Place,
     was_shadow: bool,
-}
-
-/// What stands in the victim.
-struct Contents {
-    live: Vec<Live>,
-    tombstones: Vec<FooterEntry>,
-    triage: Triage,
-}
-
-struct Live {
-    hash: u64,
-    sequence: u64,
-    place: Place,
-    frequency: u8,
-    is_blob: bool,
 }
 
 /// What became of a record that was to be written again.
@@ -136,14 +122,14 @@ impl Reclaim<'_, '_> {
             live,
             tombstones,
             mut triage,
-        } = self.contents();
+        } = self.source().contents();
         let mut blobs = Triage::new(&[u64::MAX; 4], self.victim.end() / BLOB_SHARE);
         for (at, live) in live.iter().enumerate() {
             self.pause(at)?;
             let bytes = live.place.len() as u64;
             let keeps = if live.is_blob {
                 // All count the same: whether a blob goes is for its own line to decide.
-                blobs.keeps(crate::index::FREQUENCY_MAX, bytes)
+                blobs.keeps(FREQUENCY_MAX, bytes)
             } else {
                 triage.keeps(live.frequency, bytes)
             };
@@ -163,6 +149,13 @@ impl Reclaim<'_, '_> {
         Ok(())
     }
 
+    fn source(&self) -> Source<'_> {
+        Source {
+            volume: self.volume,
+            segment: self.victim,
+        }
+    }
+
     /// Lets others have their turn, and the written bytes reach their files.
     fn pause(&mut self, at: usize) -> Step<()> {
         if self.volume.room.is_stopped() {
@@ -177,94 +170,6 @@ impl Reclaim<'_, '_> {
         Ok(())
     }
 
-    /// Tells what counts of what stands here, in the order of places.
-    fn contents(&self) -> Contents {
-        let index = &self.volume.index;
-        let mut contents = Contents {
-            live: Vec::new(),
-            tombstones: Vec::new(),
-            triage: Triage::new(&Census::default(), 0),
-        };
-        let mut census = Census::default();
-        for entry in self.entries() {
-            if entry.kind == Kind::Tombstone {
-                contents.tombstones.push(entry);
-                continue;
-            }
-            let place = self.place(&entry);
-            let word = index.read(entry.hash).get(entry.hash);
-            let Some(word) = word.filter(|word| word.place() == place) else {
-                continue;
-            };
-            let frequency = word.frequency();
-            if !word.is_blob() {
-                census[usize::from(frequency)] += place.len() as u64;
-            }
-            contents.live.push(Live {
-                hash: entry.hash,
-                sequence: entry.sequence,
-                place,
-                frequency,
-                is_blob: word.is_blob(),
-            });
-        }
-        let budget = match self.victim.queue {
-            Queue::Probation => self.volume.settings.segment_size,
-            Queue::Main => self.victim.end() / MAIN_SHARE,
-        };
-        // While the log is down each copy would fail alone.
-        let budget = if self.volume.log.is_down() { 0 } else { budget };
-        contents.triage = Triage::new(&census, budget);
-        contents
-    }
-
-    /// The segment's records: by its footer, or where that cannot be read by its records and by the
-    /// index, which knows all that count.
-    fn entries(&self) -> Vec<FooterEntry> {
-        let victim = self.victim;
-        match victim.footer() {
-            FooterPlace::Memory(footer) => return footer.entries.clone(),
-            FooterPlace::Active => {}
-            FooterPlace::File => {
-                let read = footer::read(&victim.file, victim.seed, false);
-                if let Ok(Some(footer)) = read {
-                    return footer.entries;
-                }
-            }
-        }
-        tracing::warn!(segment = victim.id, "the list of a segment is damaged");
-        let found = scan::records(&victim.file, victim.seed, victim.flushed());
-        let mut entries = found.map_or_else(|_| Vec::new(), |found| found.footer.entries);
-        let known: HashSet<_> = entries.iter().map(|entry| entry.offset).collect();
-        for (hash, word, _) in self.volume.index.stripes().flatten() {
-            let place = word.place();
-            if place.slot == victim.slot && !known.contains(&place.offset) {
-                entries.push(FooterEntry {
-                    hash,
-                    // It may shadow anything.
-                    sequence: u64::MAX,
-                    offset: place.offset,
-                    size: place.size,
-                    kind: if word.is_blob() {
-                        Kind::Blob
-                    } else {
-                        Kind::Object
-                    },
-                    shadow: word.is_shadow(),
-                });
-            }
-        }
-        entries
-    }
-
-    fn place(&self, entry: &FooterEntry) -> Place {
-        Place {
-            slot: self.victim.slot,
-            offset: entry.offset,
-            size: entry.size,
-        }
-    }
-
     /// Writes an object again, if it is still there, whole, and not expired.
     fn copy(&mut self, live: &Live) -> Step<Fate> {
         let Volume {
@@ -276,7 +181,7 @@ impl Reclaim<'_, '_> {
             settings,
             ..
         } = self.volume;
-        let Some(record) = self.object(live) else {
+        let Some(record) = self.source().object(live) else {
             return Ok(Fate::Evicted);
         };
         let size = record.size();
@@ -331,32 +236,6 @@ impl Reclaim<'_, '_> {
         }
     }
 
-    /// Reads a record that is to be written again.
-    fn object(&self, live: &Live) -> Option<Record> {
-        let bytes = self.read(live.place).ok()?;
-        let seed = self.victim.seed;
-        let record = Record::again(&bytes, seed).filter(|record| record.hash() == live.hash);
-        let metadata = Head::parse(&bytes, seed).and_then(|head| head.metadata());
-        let (Some(record), Some(metadata)) = (record, metadata) else {
-            self.volume.counters.corrupt.add(1);
-            return None;
-        };
-        let now = (self.volume.settings.clock)();
-        (!metadata.is_expired(now)).then_some(record)
-    }
-
-    fn read(&self, place: Place) -> io::Result<Bytes> {
-        if place.start() + place.len() as u64 > self.victim.flushed() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut bytes = vec![0; place.len()];
-        let read = self.victim.file.read_exact_at(&mut bytes, place.start());
-        if read.is_err() {
-            self.volume.counters.io_errors.add(1);
-        }
-        read.map(|()| bytes.into())
-    }
-
     /// Makes sure that when this object goes no older one comes back. Its entry stays, for as long
     /// as its file.
     fn void(&mut self, live: &Live) -> Step<()> {
@@ -400,7 +279,8 @@ impl Reclaim<'_, '_> {
         if self.oldest_elsewhere >= entry.sequence {
             return Ok(());
         }
-        let bytes = match self.read(self.place(entry)) {
+        let source = self.source();
+        let bytes = match source.read(source.place(entry)) {
             Ok(bytes) => bytes,
             // It was never written, or the file is cut off.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -485,7 +365,7 @@ impl Reclaim<'_, '_> {
             }
         }
         let targets = self.targets.values().map(|(segment, _)| &segment.file);
-        let synced = targets.map(|file| file.sync_data());
+        let synced = targets.map(File::sync_data);
         let Volume {
             medium, settings, ..
         } = self.volume;

@@ -1,0 +1,160 @@
+//! What stands in a segment that is to go.
+
+use std::{collections::HashSet, io};
+
+use bytes::Bytes;
+
+use crate::{
+    footer::{self, FooterEntry},
+    index::Place,
+    record::{Head, Kind, Record},
+    scan,
+    segment::{FooterPlace, Queue, Segment},
+    triage::{Census, Triage},
+    volume::Volume,
+};
+
+/// Of a main segment's bytes one in so many may be written again.
+const MAIN_SHARE: u64 = 4;
+
+/// A segment that is read for the last time.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) volume: &'a Volume,
+    pub(super) segment: &'a Segment,
+}
+
+/// What counts of it, in the order of places.
+pub(super) struct Contents {
+    pub(super) live: Vec<Live>,
+    pub(super) tombstones: Vec<FooterEntry>,
+    /// Decides about objects.
+    pub(super) triage: Triage,
+}
+
+/// A record that an entry points to.
+pub(super) struct Live {
+    pub(super) hash: u64,
+    pub(super) sequence: u64,
+    pub(super) place: Place,
+    pub(super) frequency: u8,
+    pub(super) is_blob: bool,
+}
+
+impl Source<'_> {
+    pub(super) fn contents(&self) -> Contents {
+        let index = &self.volume.index;
+        let (mut live, mut tombstones) = (Vec::new(), Vec::new());
+        let mut census = Census::default();
+        for entry in self.entries() {
+            if entry.kind == Kind::Tombstone {
+                tombstones.push(entry);
+                continue;
+            }
+            let place = self.place(&entry);
+            let word = index.read(entry.hash).get(entry.hash);
+            let Some(word) = word.filter(|word| word.place() == place) else {
+                continue;
+            };
+            let frequency = word.frequency();
+            if !word.is_blob() {
+                census[usize::from(frequency)] += place.len() as u64;
+            }
+            live.push(Live {
+                hash: entry.hash,
+                sequence: entry.sequence,
+                place,
+                frequency,
+                is_blob: word.is_blob(),
+            });
+        }
+        let triage = Triage::new(&census, self.budget());
+        Contents {
+            live,
+            tombstones,
+            triage,
+        }
+    }
+
+    /// The bytes of objects that may be written again.
+    fn budget(&self) -> u64 {
+        if self.volume.log.is_down() {
+            // Each copy would fail alone.
+            return 0;
+        }
+        match self.segment.queue {
+            Queue::Probation => self.volume.settings.segment_size,
+            Queue::Main => self.segment.end() / MAIN_SHARE,
+        }
+    }
+
+    /// The segment's records: by its footer, or where that cannot be read by its records and by the
+    /// index, which knows all that count.
+    fn entries(&self) -> Vec<FooterEntry> {
+        let segment = self.segment;
+        match segment.footer() {
+            FooterPlace::Memory(footer) => return footer.entries.clone(),
+            FooterPlace::Active => {}
+            FooterPlace::File => {
+                let read = footer::read(&segment.file, segment.seed, false);
+                if let Ok(Some(footer)) = read {
+                    return footer.entries;
+                }
+            }
+        }
+        tracing::warn!(segment = segment.id, "the list of a segment is damaged");
+        let found = scan::records(&segment.file, segment.seed, segment.flushed());
+        let mut entries = found.map_or_else(|_| Vec::new(), |found| found.footer.entries);
+        let known: HashSet<_> = entries.iter().map(|entry| entry.offset).collect();
+        let kind = |is_blob| if is_blob { Kind::Blob } else { Kind::Object };
+        for (hash, word, _) in self.volume.index.stripes().flatten() {
+            let place = word.place();
+            if place.slot == segment.slot && !known.contains(&place.offset) {
+                entries.push(FooterEntry {
+                    hash,
+                    // It may shadow anything.
+                    sequence: u64::MAX,
+                    offset: place.offset,
+                    size: place.size,
+                    kind: kind(word.is_blob()),
+                    shadow: word.is_shadow(),
+                });
+            }
+        }
+        entries
+    }
+
+    pub(super) fn place(&self, entry: &FooterEntry) -> Place {
+        Place {
+            slot: self.segment.slot,
+            offset: entry.offset,
+            size: entry.size,
+        }
+    }
+
+    /// Reads an object's record to be written again; `None` where it is not whole, or has expired.
+    pub(super) fn object(&self, live: &Live) -> Option<Record> {
+        let bytes = self.read(live.place).ok()?;
+        let seed = self.segment.seed;
+        let record = Record::again(&bytes, seed).filter(|record| record.hash() == live.hash);
+        let metadata = Head::parse(&bytes, seed).and_then(|head| head.metadata());
+        let (Some(record), Some(metadata)) = (record, metadata) else {
+            self.volume.counters.corrupt.add(1);
+            return None;
+        };
+        let now = (self.volume.settings.clock)();
+        (!metadata.is_expired(now)).then_some(record)
+    }
+
+    pub(super) fn read(&self, place: Place) -> io::Result<Bytes> {
+        if place.start() + place.len() as u64 > self.segment.flushed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = vec![0; place.len()];
+        let read = self.segment.file.read_exact_at(&mut bytes, place.start());
+        if read.is_err() {
+            self.volume.counters.io_errors.add(1);
+        }
+        read.map(|()| bytes.into())
+    }
+}
