@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn blobs_leave_the_log_its_least() {
         let account = Account::new(100, 500, 500);
-        assert!(account.is_possible(600, LIMIT));
-        assert!(!account.is_possible(601, LIMIT));
-        assert_eq!(account.obstacle(100, LIMIT, 2), None);
-        assert_eq!(account.obstacle(101, LIMIT, 2), Some(Want::Blob));
+        assert!(account.is_possible(700, LIMIT));
+        assert!(!account.is_possible(701, LIMIT));
+        assert_eq!(account.obstacle(200, LIMIT, 2), None);
+        assert_eq!(account.obstacle(201, LIMIT, 2), Some(Want::Blob));
         assert!(!account.is_possible(1, 300));
     }
 }

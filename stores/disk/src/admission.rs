@@ -69,7 +69,9 @@ impl Gate {
 
 impl Rate {
     fn refill(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.at).min(Duration::from_secs(1));
+        let since = now
+            .saturating_duration_since(self.at)
+            .min(Duration::from_secs(1));
         let more = u128::from(self.max) * since.as_nanos() / 1_000_000_000;
         let more = u64::try_from(more).unwrap_or(u64::MAX);
         if more > 0 {

@@ -47,7 +47,7 @@ mod tests {
         assert_eq!([masked(1, 0, 0), masked(1, 1, 0), masked(2, 0, 0)], FORM);
     }
 
-    const FORM: [u32; 3] = [0, 0, 0];
+    const FORM: [u32; 3] = [2_743_206_200, 1_465_302_333, 2_077_013_298];
 
     #[test]
     fn blocks_and_blobs_have_masks_of_their_own() {

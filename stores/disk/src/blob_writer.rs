@@ -21,13 +21,16 @@ pub(crate) struct BlobWriter {
     volume: Arc<Volume>,
     id: u64,
     /// The piece that is being written.
-    in_flight: Option<JoinHandle<io::Result<Vec<(u32, usize)>>>>,
+    in_flight: Option<JoinHandle<io::Result<Sums>>>,
     /// A checksum for each block that was written.
     table: Vec<u32>,
     /// That of all of them.
     checksum: u32,
     is_published: bool,
 }
+
+/// The checksum of each block of a piece, and the block's length.
+type Sums = Vec<(u32, usize)>;
 
 impl BlobWriter {
     /// Makes the file. Where this is dropped meanwhile the next start sweeps it.
@@ -70,7 +73,9 @@ impl BlobWriter {
         self.in_flight = Some(self.volume.runtime.spawn_blocking(move || {
             #[allow(clippy::cast_possible_truncation)] // 256 KiB.
             let blocks = piece.chunks(BLOB_BLOCK as usize);
-            let sums = blocks.map(|block| (crc32c::crc32c(block), block.len())).collect();
+            let sums = blocks
+                .map(|block| (crc32c::crc32c(block), block.len()))
+                .collect();
             file.write_all_at(&piece, offset).map(|()| sums)
         }));
         Ok(())
@@ -101,7 +106,11 @@ impl BlobWriter {
         let Some((file, end, _)) = stage.begin_piece() else {
             return Ok(());
         };
-        let table: Vec<u8> = self.table.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let table: Vec<u8> = self
+            .table
+            .iter()
+            .flat_map(|sum| sum.to_le_bytes())
+            .collect();
         let sync = self.volume.settings.durability == Durability::OnCommit;
         let (medium, path) = (self.volume.medium.clone(), blobs::path(self.id));
         let finished = self.volume.runtime.spawn_blocking(move || {

@@ -6,7 +6,7 @@ use crate::{
     blobs::{Blob, Standing},
     config::Durability,
     index::Removed,
-    keeper::{Keeper, Outcome},
+    keeper::{Keeper, Made, Outcome},
     log::{How, Refusal},
     record::Record,
     segment::Queue,
@@ -77,7 +77,7 @@ fn evict_by_removal(keeper: &Keeper<'_>, blob: &Arc<Blob>) {
 }
 
 /// A tombstone voids its record, and older ones with it; the file goes when that is settled.
-fn evict_by_record(keeper: &Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
+fn evict_by_record(keeper: &mut Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
     let Volume {
         room,
         index,
@@ -90,14 +90,18 @@ fn evict_by_record(keeper: &Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
     if entry.blob().is_none_or(|named| named.id != blob.id) {
         return Outcome::Progress;
     }
-    let how = How {
-        privileged: true,
-        ..How::new(Queue::Main)
-    };
     let tombstone = Record::tombstone(blob.hash, 0);
-    let sequence = match log.append(segments, &tombstone, how) {
+    let sequence = match log.append(segments, &tombstone, How::kept()) {
         Ok(appended) => appended.sequence,
-        Err(Refusal::Wait | Refusal::Error(_)) => return Outcome::Blocked,
+        Err(Refusal::Wait) => {
+            drop(entry);
+            // The file is repaid by the blob's.
+            return match keeper.make_spare(true) {
+                Made::Yes => evict_by_record(keeper, blob),
+                Made::NoRoom | Made::Failed => Outcome::Blocked,
+            };
+        }
+        Err(Refusal::Error(_)) => return Outcome::Blocked,
     };
     entry.raise_barrier(sequence);
     let removed = entry.remove();

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::log::DOWN_TIME;
 
-/// The log keeps at least so many segments: two to write to, and two spares.
-pub(crate) const SEGMENTS_MIN: u64 = 4;
+/// The log keeps at least so many segments: one to write to, and two spares.
+pub(crate) const SEGMENTS_MIN: u64 = 3;
 /// After so long without a failure the store begins to grow again: ...
 const GROWTH_PAUSE: Duration = Duration::from_secs(5);
 /// ... each time this has passed ...
@@ -168,14 +168,14 @@ mod tests {
         let now = Instant::now();
         let mut health = Health::new(1_600, 100);
         health.failed(&full(), 300, now);
-        assert_eq!(health.limit(), 400);
+        assert_eq!(health.limit(), 300);
         assert!(health.down().is_none());
         health.failed(&full(), 300, now);
         assert!(health.down().is_some_and(Error::is_full));
         assert!(!health.is_failing() && !health.is_probe_due(now));
         assert!(health.is_probe_due(now + DOWN_TIME));
         health.grow(now + 2 * GROWTH_PAUSE);
-        assert_eq!(health.limit(), 400);
+        assert_eq!(health.limit(), 300);
         health.recovered();
         assert!(health.down().is_none());
         assert!(!health.is_probe_due(now + DOWN_TIME));

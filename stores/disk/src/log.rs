@@ -149,6 +149,8 @@ pub(crate) struct How {
     pub(crate) sequence: Option<u64>,
     /// Whether it may take the last spare segment: the keeper, who makes them, must never wait.
     pub(crate) privileged: bool,
+    /// Whether the other queue will do as well, before a new segment is begun.
+    pub(crate) anywhere: bool,
 }
 
 impl How {
@@ -158,6 +160,16 @@ impl How {
             shadow: false,
             sequence: None,
             privileged: false,
+            anywhere: false,
+        }
+    }
+
+    /// How the keeper appends what must not be lost, and takes little room.
+    pub(crate) fn kept() -> Self {
+        Self {
+            privileged: true,
+            anywhere: true,
+            ..Self::new(Queue::Main)
         }
     }
 }
@@ -234,11 +246,18 @@ impl Log {
             self.wake.notify_one();
             return Err(Refusal::Wait);
         }
-        let fits = state.actives[how.queue as usize]
-            .as_ref()
-            .is_some_and(|active| self.fits(active, record, is_tombstone));
-        if !fits {
-            self.roll(&mut state, segments, how)?;
+        let fits = |queue: Queue| {
+            let active = state.actives[queue as usize].as_ref();
+            active.is_some_and(|active| self.fits(active, record, is_tombstone))
+        };
+        let mut how = how;
+        if !fits(how.queue) {
+            let other = how.queue.other();
+            if how.anywhere && fits(other) {
+                how.queue = other;
+            } else {
+                self.roll(&mut state, segments, how)?;
+            }
         }
         let sequence = how.sequence.unwrap_or_else(|| self.draw());
         // It was there, or `roll` has put it there.
@@ -420,10 +439,10 @@ impl Log {
         let mut state = self.lock();
         for queue in 0..state.actives.len() {
             let found = state.actives[queue].as_ref();
-            if found.is_some_and(|active| active.segment.id == segment.id) {
-                if let Some(active) = state.actives[queue].take() {
-                    self.seal(&mut state, active);
-                }
+            if found.is_some_and(|active| active.segment.id == segment.id)
+                && let Some(active) = state.actives[queue].take()
+            {
+                self.seal(&mut state, active);
             }
         }
         let of_it = |chunk: &&Arc<Chunk>| chunk.segment.id == segment.id;

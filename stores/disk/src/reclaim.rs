@@ -196,8 +196,9 @@ impl Reclaim<'_, '_> {
             };
             let how = How {
                 shadow: word.is_shadow(),
-                privileged: true,
-                ..How::new(Queue::Main)
+                // An object belongs to the main queue; a blob stands in a line of its own.
+                anywhere: word.is_blob(),
+                ..How::kept()
             };
             match log.append(segments, &record, how) {
                 Ok(appended) => {
@@ -250,17 +251,13 @@ impl Reclaim<'_, '_> {
             return Ok(());
         }
         let tombstone = Record::tombstone(live.hash, 0);
-        let how = How {
-            privileged: true,
-            ..How::new(Queue::Main)
-        };
         loop {
             let entry = index.write(live.hash);
             let word = entry.at(live.place);
             if !word.is_some_and(Word::is_shadow) {
                 return Ok(());
             }
-            let appended = log.append(segments, &tombstone, how);
+            let appended = log.append(segments, &tombstone, How::kept());
             drop(entry);
             match appended {
                 Ok(appended) => {
@@ -297,8 +294,7 @@ impl Reclaim<'_, '_> {
         }
         let how = How {
             sequence: Some(entry.sequence),
-            privileged: true,
-            ..How::new(Queue::Main)
+            ..How::kept()
         };
         let Volume { log, segments, .. } = self.volume;
         loop {

@@ -315,8 +315,8 @@ impl Record {
     /// Appends it, under this sequence number and for a segment of this seed.
     pub(crate) fn write(&self, sequence: u64, shadow: bool, seed: u32, into: &mut Vec<u8>) {
         let header = Header {
-            sequence,
             shadow,
+            sequence,
             ..self.header
         };
         let end = into.len() + self.size();

@@ -5,7 +5,8 @@
 //    stands for all records with numbers below its boundary, so only the others are replayed.
 // 2. Nothing that a file says is taken for true before its checksum; no length that a file names is
 //    allocated before it was compared with the length of the file.
-// 3. Damage costs what is damaged: it never ends the start.
+// 3. Damage costs what is damaged: it never ends the start. What cannot be read at all does, since
+//    what it voids would be found again without it.
 
 use std::{
     collections::HashSet,
@@ -76,9 +77,9 @@ pub(crate) fn recover(
         segments: &segments,
         files: &files,
     };
-    let (index, replay) = base.begin(snapshots, &mut found);
+    let (index, replay) = base.begin(snapshots, &mut found)?;
     let commits = replay.merge(&index);
-    base.name(commits, &index);
+    base.name(commits, &index)?;
 
     for reopened in &found {
         greatest.note(reopened.segment.id);
@@ -181,52 +182,39 @@ struct Base<'a> {
 
 impl Base<'_> {
     /// The newest snapshot that can be trusted, and what is to be replayed after it.
-    fn begin(&self, snapshots: Vec<Snapshot>, found: &mut Vec<Reopened>) -> (Index, Replay) {
+    fn begin(&self, snapshots: Vec<Snapshot>, found: &mut [Reopened]) -> Result<(Index, Replay)> {
         for snapshot in snapshots {
-            // First the footers: who cannot be read must not get entries.
-            let replay = self.replay(snapshot.boundary, found);
             match snapshot.load(self.segments, self.files) {
-                Ok(Some(index)) => return (index, replay),
+                Ok(Some(index)) => return Ok((index, Self::replay(snapshot.boundary, found)?)),
                 Ok(None) => tracing::warn!("a snapshot is damaged"),
                 Err(error) => tracing::warn!(%error, "cannot read a snapshot"),
             }
             discard(self.medium, snapshot::path(snapshot.number), "is damaged");
         }
-        (Index::new(), self.replay(0, found))
+        Ok((Index::new(), Self::replay(0, found)?))
     }
 
-    /// All records with numbers from the boundary on. Segments that cannot be read are removed.
-    fn replay(&self, boundary: u64, found: &mut Vec<Reopened>) -> Replay {
+    /// All records with numbers from the boundary on.
+    fn replay(boundary: u64, found: &mut [Reopened]) -> Result<Replay> {
         let mut replay = Replay::new(boundary);
-        found.retain_mut(|reopened| {
-            if reopened.max_sequence < replay.boundary() {
-                return true;
+        for reopened in found {
+            if reopened.max_sequence >= replay.boundary() {
+                let footer = reopened.footer();
+                let footer = footer.map_err(|error| unavailable("cannot read a segment", error))?;
+                replay.add(reopened.segment.slot, &footer.entries);
             }
-            match reopened.footer() {
-                Ok(footer) => {
-                    replay.add(reopened.segment.slot, &footer.entries);
-                    true
-                }
-                Err(error) => {
-                    let segment = &reopened.segment;
-                    tracing::warn!(%error, ?segment, "cannot read the list of a segment");
-                    self.segments.remove(segment.slot);
-                    discard(self.medium, &segment.path(), "cannot be read");
-                    false
-                }
-            }
-        });
-        replay
+        }
+        Ok(replay)
     }
 
     /// Adds the entries of blobs, once their records have told their files.
-    fn name(&self, mut commits: Vec<Commit>, index: &Index) {
+    fn name(&self, mut commits: Vec<Commit>, index: &Index) -> Result<()> {
         commits.sort_unstable_by_key(|commit| {
             let place = commit.word.place();
             (place.slot, place.offset)
         });
         for commit in commits {
-            let name = self.blob_name(&commit);
+            let name = self.blob_name(&commit)?;
             let name =
                 name.filter(|name| self.files.contains(&name.id) && name.len <= BLOB_LEN_MAX);
             if let Some(BlobName { id, len }) = name {
@@ -234,22 +222,23 @@ impl Base<'_> {
                 index.write(commit.hash).put(commit.word, Some(blob));
             }
         }
+        Ok(())
     }
 
-    /// The file that a record names; `None` where it cannot be read.
-    fn blob_name(&self, commit: &Commit) -> Option<BlobName> {
+    /// The file that a record names; `None` where the record is damaged.
+    fn blob_name(&self, commit: &Commit) -> Result<Option<BlobName>> {
         let place = commit.word.place();
-        let segment = self.segments.get(place.slot)?;
+        let Some(segment) = self.segments.get(place.slot) else {
+            return Ok(None);
+        };
         let mut bytes = vec![0; place.len()];
         let read = segment.file.read_exact_at(&mut bytes, place.start());
-        if let Err(error) = read {
-            tracing::warn!(%error, ?segment, "cannot read the record of a blob");
-            return None;
-        }
-        let head = Head::parse(&bytes, segment.seed)?;
-        let header = head.header;
-        let is_it = header.hash == commit.hash && header.sequence == commit.sequence;
-        head.blob().filter(|_| is_it)
+        read.map_err(|error| unavailable("cannot read a segment", error))?;
+        let head = Head::parse(&bytes, segment.seed);
+        let head = head.filter(|head| {
+            head.header.hash == commit.hash && head.header.sequence == commit.sequence
+        });
+        Ok(head.and_then(|head| head.blob()))
     }
 
     /// Removes the files that no entry names; gives the blobs of the others, the oldest first.

@@ -38,8 +38,9 @@ struct Contents {
     footer: FooterPlace,
 }
 
-/// Opens all segments, the oldest first. What is no segment of this store, is empty, or cannot be
-/// read is removed.
+/// Opens all segments, the oldest first. What is no segment of this store, or is empty, is removed.
+///
+/// One that cannot be read ends the start: what it voids would be found again without it.
 pub(crate) fn segments(
     medium: &Medium,
     store_id: &[u8; 16],
@@ -51,17 +52,11 @@ pub(crate) fn segments(
         let Some(file) = open(medium, id)? else {
             continue;
         };
-        let contents = match contents(&file, store_id, id) {
-            Ok(Some(contents)) => contents,
-            Ok(None) => {
-                discard(medium, &segment::path(id), "is empty, or not of this store");
-                continue;
-            }
-            Err(error) => {
-                tracing::warn!(%error, segment = id, "cannot read a segment");
-                discard(medium, &segment::path(id), "cannot be read");
-                continue;
-            }
+        let contents = contents(&file, store_id, id);
+        let contents = contents.map_err(|error| unavailable("cannot read a segment", error))?;
+        let Some(contents) = contents else {
+            discard(medium, &segment::path(id), "is empty, or not of this store");
+            continue;
         };
         let segment = segments.add(|slot| {
             Segment::new(Parts {
@@ -122,21 +117,14 @@ pub(crate) fn ids(medium: &Medium) -> Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// Opens a segment's file. Only what is wrong with this one alone costs no more than this one.
+/// Opens a segment's file; `None` where there is none.
 fn open(medium: &Medium, id: u64) -> Result<Option<File>> {
-    const EIO: i32 = 5;
-
     let path = segment::path(id);
     match medium.open(&path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             tracing::warn!(file = %path.display(), "there is something foreign");
-            Ok(None)
-        }
-        Err(error) if error.raw_os_error() == Some(EIO) => {
-            tracing::warn!(%error, segment = id, "cannot open a segment");
-            discard(medium, &path, "cannot be opened");
             Ok(None)
         }
         Err(error) => Err(unavailable("cannot open a segment", error)),

@@ -20,6 +20,15 @@ pub(crate) enum Queue {
     Main = 1,
 }
 
+impl Queue {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Probation => Self::Main,
+            Self::Main => Self::Probation,
+        }
+    }
+}
+
 /// The header of a segment's file.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 64;
 

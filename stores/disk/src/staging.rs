@@ -133,7 +133,11 @@ impl Stage {
             return None;
         };
         large.writing = std::mem::take(&mut large.filling).freeze();
-        Some((Arc::clone(&large.file), large.written, large.writing.clone()))
+        Some((
+            Arc::clone(&large.file),
+            large.written,
+            large.writing.clone(),
+        ))
     }
 
     /// Says that the piece is in the file; its memory is used again where nobody reads it.
@@ -166,7 +170,10 @@ impl Stage {
     /// Says that the bytes count with their entry now.
     pub(crate) fn settle(&self) {
         let mut state = self.lock();
-        self.volume.counters.staged.sub(std::mem::take(&mut state.counted));
+        self.volume
+            .counters
+            .staged
+            .sub(std::mem::take(&mut state.counted));
     }
 
     fn count(&self, state: &mut State, count: usize) {
@@ -236,9 +243,12 @@ impl Staged for Stage {
                 let permit = Arc::clone(&volume.cold).acquire_owned().await;
                 let read = volume.runtime.spawn_blocking(move || {
                     let _permit = permit;
-                    file.read_exact_at(&mut buffer, offset).map(|()| buffer.freeze())
+                    file.read_exact_at(&mut buffer, offset)
+                        .map(|()| buffer.freeze())
                 });
-                read.await.map_err(|_| crate::writer::gone())?.map_err(failed)
+                read.await
+                    .map_err(|_| crate::writer::gone())?
+                    .map_err(failed)
             }),
         }
     }

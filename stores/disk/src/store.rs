@@ -152,7 +152,7 @@ impl Door {
         };
         door.spawn("larder-log", flusher::run)?;
         door.spawn("larder-seal", move |volume| {
-            sealer::run(volume, next_snapshot)
+            sealer::run(volume, next_snapshot);
         })?;
         door.spawn("larder-room", keeper::run)?;
         Ok(door)

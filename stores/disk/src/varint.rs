@@ -1,5 +1,6 @@
 //! Numbers of one to ten bytes, seven bits each, the lowest first (LEB128).
 
+#[allow(clippy::cast_possible_truncation)] // Seven bits at a time.
 pub(crate) fn write(mut value: u64, into: &mut Vec<u8>) {
     while value >= 0x80 {
         into.push((value & 0x7f) as u8 | 0x80);

@@ -132,15 +132,11 @@ impl Victims {
     /// it is better to wait for what is expected.
     pub(crate) fn choose(&mut self, limit: u64, want: Want) -> Option<Victim> {
         let first = self.first_queue(limit);
-        let second = match first {
-            Queue::Probation => Queue::Main,
-            Queue::Main => Queue::Probation,
-        };
         let victim = self.oldest(first, want);
         if want == Want::Anything && self.expected[first as usize] > 0 {
             return victim;
         }
-        victim.or_else(|| self.oldest(second, want))
+        victim.or_else(|| self.oldest(first.other(), want))
     }
 
     fn first_queue(&self, limit: u64) -> Queue {

@@ -54,9 +54,15 @@ impl DiskWriter {
             let error = Error::new(ErrorKind::Full, "nothing can be stored for now");
             return Err(volume.refuse(error));
         }
-        volume.gate.spend(declared).map_err(|error| volume.refuse(error))?;
+        volume
+            .gate
+            .spend(declared)
+            .map_err(|error| volume.refuse(error))?;
         if declared > volume.settings.large_object {
-            volume.gate.offer(hash).map_err(|error| volume.refuse(error))?;
+            volume
+                .gate
+                .offer(hash)
+                .map_err(|error| volume.refuse(error))?;
         }
         Ok(Self {
             volume: Arc::clone(volume),
@@ -81,7 +87,11 @@ impl DiskWriter {
             ))),
             Some(_) => Ok(()),
             // What was not declared is paid for as it comes.
-            None => self.volume.gate.spend(chunk.len() as u64).map_err(|error| self.volume.refuse(error)),
+            None => self
+                .volume
+                .gate
+                .spend(chunk.len() as u64)
+                .map_err(|error| self.volume.refuse(error)),
         }
     }
 
@@ -205,7 +215,11 @@ impl DiskWriter {
         };
         let commit = self.volume.publish(publication).await?;
         drop(admitted);
-        Ok(if commit.is_done() { Volume::done(metadata) } else { commit })
+        Ok(if commit.is_done() {
+            Volume::done(metadata)
+        } else {
+            commit
+        })
     }
 }
 

@@ -414,7 +414,7 @@ async fn room_is_given_in_order_and_never_leaks() {
     let room = &shop.volume().room;
     until("there are spares", || shop.volume().log.spares() == SPARES).await;
     let before = room.used();
-    let most = CAPACITY - 4 * SEGMENT;
+    let most = CAPACITY - 3 * SEGMENT;
     assert!(room.admit(most + 1).await.unwrap_err().is_full());
     bounded(room.admit(most)).await.unwrap();
     assert_eq!(room.used(), before + most);

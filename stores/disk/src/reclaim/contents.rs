@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     footer::{self, FooterEntry},
+    health::SEGMENTS_MIN,
     index::Place,
     record::{Head, Kind, Record},
     scan,
@@ -16,6 +17,8 @@ use crate::{
 
 /// Of a main segment's bytes one in so many may be written again.
 const MAIN_SHARE: u64 = 4;
+/// A store of fewer segments moves no objects.
+const TIGHT: u64 = SEGMENTS_MIN + 2;
 
 /// A segment that is read for the last time.
 #[derive(Clone, Copy)]
@@ -78,12 +81,14 @@ impl Source<'_> {
 
     /// The bytes of objects that may be written again.
     fn budget(&self) -> u64 {
-        if self.volume.log.is_down() {
-            // Each copy would fail alone.
+        let segment_size = self.volume.settings.segment_size;
+        let is_tight = self.volume.room.limit() < TIGHT * segment_size;
+        if is_tight || self.volume.log.is_down() {
+            // What is moved would take the room that is to be made; or each copy would fail alone.
             return 0;
         }
         match self.segment.queue {
-            Queue::Probation => self.volume.settings.segment_size,
+            Queue::Probation => segment_size,
             Queue::Main => self.segment.end() / MAIN_SHARE,
         }
     }

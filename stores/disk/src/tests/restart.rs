@@ -29,7 +29,6 @@ const OPS: [Op; 6] = [
 
 /// What cannot be read may be gone, but nothing that was replaced or deleted is back for that.
 #[test]
-#[ignore = "fails: a segment that cannot be read is removed, with its tombstones"]
 fn s55_an_error_while_it_opens_brings_nothing_back() {
     bounded(async {
         let killed = tempfile::tempdir().unwrap();

@@ -53,7 +53,13 @@ async fn s58_leftovers_are_swept_at_the_start() {
     }
     assert_eq!(store.usage().entries, 3);
     // Numbers that were in use are not given again, and what is new is kept.
-    let len = |id: u64| if id % 5 == 0 { 1200 * KIB } else { 30 * KIB };
+    let len = |id: u64| {
+        if id.is_multiple_of(5) {
+            1200 * KIB
+        } else {
+            30 * KIB
+        }
+    };
     for id in 0..50 {
         set(&store, &format!("{id}"), id, len(id)).await;
     }
