@@ -139,7 +139,8 @@ impl Volume {
             match self.try_publish(&publication, Patience::Patient) {
                 Ok(Change::Done | Change::Later) => return Ok(done),
                 Ok(Change::Settling(sequence)) => {
-                    self.log.settled(sequence).await?;
+                    let settled = self.log.settled(sequence).await;
+                    settled.map_err(|error| self.refuse(error))?;
                     return Ok(done);
                 }
                 Ok(Change::Superseded) => return Ok(Commit::Superseded),
