@@ -1,4 +1,68 @@
-//! The disk store of the Larder cache.
+//! The disk store of the Larder cache: small objects in a packed log, each large one in a file of
+//! its own, warm after a kill.
+//!
+//! [`Disk`] implements [`Store`](larder_store::Store) and is made to be a cache's second tier.
+//!
+//! ```
+//! use larder_disk::Disk;
+//! use larder_store::{Draft, Store, StoreExt};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path();
+//! let store = Disk::open(path, 64 << 20).await?;
+//! store.write("greeting", "hello", Draft::new()).await?;
+//! store.close().await?;
+//!
+//! let store = Disk::open(path, 64 << 20).await?;
+//! assert_eq!(store.read("greeting", 1024).await?.unwrap(), "hello");
+//! # store.close().await?;
+//! # Ok::<(), larder_store::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What counts
+//!
+//! The capacity is bytes of files: the log's segments, those that are kept ready, and the files of
+//! large objects. What is being written counts from its commit on. An object counts for its
+//! record, padding included, and its file. Room is given back a segment at a time, so a store
+//! holds a few segments less than its capacity; when it is opened with a smaller one it shrinks in
+//! the background. In memory an object takes 17 to 39 bytes, and at most 4 more are kept of those
+//! that were evicted.
+//!
+//! # What survives
+//!
+//! A process that is killed loses the objects that were new in its last 5 ms, and nothing else:
+//! replacements and deletes are with the kernel before they are acknowledged, so what is older
+//! never comes back. For the loss of power see [`Durability`] and [`AfterPowerLoss`]. What is
+//! damaged is found by its checksum, when it is read: it is a miss, or ends in
+//! [`Corrupt`](larder_store::ErrorKind::Corrupt), and is dropped.
+//!
+//! # When the disk is full or fails
+//!
+//! The store shrinks; when that does not help it passes through: it refuses what is new as `Full`
+//! (or `Unavailable`), goes on serving what it has, says so in [`Figures::passing_through`] and as
+//! a `tracing` warning, and tries again every second. A delete that could not be written is an
+//! error, and the object is absent until the store is opened again.
+//!
+//! # Waiting
+//!
+//! What the system has in memory is read on the caller's thread, without waiting and in pieces of
+//! at most 256 KiB; all else is read by tokio's blocking threads, a bounded number at once
+//! ([`Builder::cold_reads_max`]). Nothing is written on a caller's thread. Three threads of the
+//! store write, seal and make room.
+//!
+//! # Eviction
+//!
+//! S3-FIFO (Yang et al., *FIFO queues are all you need for cache eviction*, SOSP 2023) over whole
+//! segments and large files: what is new is on probation in a tenth of the room, what was asked for
+//! again is moved to the rest.
+//!
+//! # Files
+//!
+//! [`FORMAT.md`](https://docs.rs/crate/larder-disk/latest/source/FORMAT.md) describes every file,
+//! well enough to write a reader; `cargo run -p larder-disk --example inspect -- DIR` lists and
+//! checks a store.
 
 mod account;
 mod admission;
