@@ -242,6 +242,8 @@ impl Keeper<'_> {
     /// Lets something go; `false` where nothing can be done but wait.
     fn evict(&mut self, want: Want) -> bool {
         let room = &self.volume.room;
+        // Before the look, since what comes after it is not among what was looked at.
+        let (was_under_way, was_landing) = (room.is_under_way(), room.is_landing());
         let outcome = match room.choose(want) {
             Some(Victim::Segment(segment)) => {
                 let outcome = reclaim::run(self, &segment);
@@ -251,7 +253,8 @@ impl Keeper<'_> {
                 outcome
             }
             Some(Victim::Blob(blob)) => evict::blob(self, &blob),
-            None => return self.find_victims(want),
+            None if was_under_way => return false,
+            None => return self.find_victims(want, was_landing),
         };
         self.refuse_at = None;
         if outcome == Outcome::Blocked {
@@ -263,19 +266,26 @@ impl Keeper<'_> {
 
     /// There is nothing to evict. Either there soon will be, or the log gives what it appends to,
     /// or who waits cannot be served.
-    fn find_victims(&mut self, want: Want) -> bool {
+    fn find_victims(&mut self, want: Want, was_landing: bool) -> bool {
         let Volume { room, log, .. } = self.volume;
         if room.is_under_way() {
+            self.refuse_at = None;
             return false;
         }
         let retires = |queue| log.retire_active(queue);
-        if want == Want::Anything && [Queue::Probation, Queue::Main].into_iter().any(retires) {
+        if want == Want::Anything && [Queue::Main, Queue::Probation].into_iter().any(retires) {
             // Then it is with the sealer.
             log.settled_blocking(log.draw());
             return true;
         }
+        if self.unblock_at.is_some() {
+            // What cannot go now may go then.
+            self.refuse_at = None;
+            return false;
+        }
         let now = Instant::now();
-        if room.is_landing() && *self.refuse_at.get_or_insert(now + COMMIT_TIME) > now {
+        let is_landing = was_landing || room.is_landing();
+        if is_landing && *self.refuse_at.get_or_insert(now + COMMIT_TIME) > now {
             return false;
         }
         let is_refused = room.refuse_first();
