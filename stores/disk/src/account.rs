@@ -27,6 +27,10 @@ impl Account {
         }
     }
 
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.segment_size
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.used
     }

@@ -15,9 +15,10 @@ use crate::{
 
 /// Decides about a blob that was taken out of its line: it is removed, or gets another place.
 pub(crate) fn blob(keeper: &mut Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
+    let volume = keeper.volume;
     let Volume {
         room, index, log, ..
-    } = keeper.volume;
+    } = volume;
     let Standing::In(queue) = blob.standing() else {
         return Outcome::Progress;
     };
@@ -39,7 +40,7 @@ pub(crate) fn blob(keeper: &mut Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
         return Outcome::Progress;
     }
     drop(entry);
-    let outcome = if word.is_shadow() || keeper.volume.settings.durability == Durability::OnCommit {
+    let outcome = if word.is_shadow() || volume.settings.durability == Durability::OnCommit {
         evict_by_record(keeper, blob)
     } else {
         evict_by_removal(keeper, blob);
@@ -78,6 +79,7 @@ fn evict_by_removal(keeper: &Keeper<'_>, blob: &Arc<Blob>) {
 
 /// A tombstone voids its record, and older ones with it; the file goes when that is settled.
 fn evict_by_record(keeper: &mut Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
+    let volume = keeper.volume;
     let Volume {
         room,
         index,
@@ -85,7 +87,7 @@ fn evict_by_record(keeper: &mut Keeper<'_>, blob: &Arc<Blob>) -> Outcome {
         segments,
         counters,
         ..
-    } = keeper.volume;
+    } = volume;
     let mut entry = index.write(blob.hash);
     if entry.blob().is_none_or(|named| named.id != blob.id) {
         return Outcome::Progress;

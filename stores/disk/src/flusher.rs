@@ -60,8 +60,7 @@ fn write(volume: &Volume, chunk: &Arc<Chunk>) {
     if chunk.seals {
         volume.room.seal(Arc::clone(segment));
     } else if chunk.offset == 0 {
-        // It was a spare.
-        volume.room.wake();
+        volume.room.began();
     }
 }
 

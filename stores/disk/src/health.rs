@@ -129,7 +129,8 @@ impl Health {
 
     /// When there is something to do here.
     pub(crate) fn next(&self) -> Option<Instant> {
-        [self.grows_at, self.probe_at].into_iter().flatten().min()
+        let grows_at = self.grows_at.filter(|_| self.down.is_none());
+        [grows_at, self.probe_at].into_iter().flatten().min()
     }
 }
 
@@ -176,6 +177,8 @@ mod tests {
         assert!(health.is_probe_due(now + DOWN_TIME));
         health.grow(now + 2 * GROWTH_PAUSE);
         assert_eq!(health.limit(), 300);
+        health.postpone_probe(now + 2 * GROWTH_PAUSE);
+        assert_eq!(health.next(), Some(now + 2 * GROWTH_PAUSE + DOWN_TIME));
         health.recovered();
         assert!(health.down().is_none());
         assert!(!health.is_probe_due(now + DOWN_TIME));

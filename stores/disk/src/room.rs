@@ -34,6 +34,8 @@ use crate::{
     victims::Victims,
 };
 
+/// In a store of fewer segments nothing goes for the sake of a second spare until somebody waits.
+const SMALL: u64 = 16;
 /// What was flushed is synced so much later at the latest, and several flushes at once.
 const SYNC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,7 @@ struct Shared {
     origins: Mutex<HashMap<Place, Word>>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 struct State {
     account: Account,
     health: Health,
@@ -65,6 +68,8 @@ struct State {
     sealing: usize,
     /// When to sync what was flushed.
     sync_at: Option<Instant>,
+    /// Whether somebody waits for the log, since there were all spares.
+    is_pressed: bool,
     /// Whether the keeper has something to look at.
     woken: bool,
     stopped: bool,
@@ -108,6 +113,7 @@ impl Room {
             seals: VecDeque::new(),
             sealing: 0,
             sync_at: None,
+            is_pressed: false,
             woken: true,
             stopped: false,
             keeper_ended: false,
@@ -131,8 +137,15 @@ impl Room {
         self.0.ghost.contains(hash)
     }
 
-    /// Tells the keeper that somebody waits.
+    /// Tells the keeper that somebody waits for the log.
     pub(crate) fn wake(&self) {
+        let mut state = self.lock();
+        state.is_pressed = true;
+        self.0.wake(&mut state);
+    }
+
+    /// Tells the keeper that a spare has become a segment.
+    pub(crate) fn began(&self) {
         self.0.wake(&mut self.lock());
     }
 
@@ -277,6 +290,12 @@ impl Shared {
 }
 
 impl State {
+    /// As many spares as these are worth: where the last is not worth an eviction, one more.
+    fn spares_worth(&self, spares: usize) -> usize {
+        let is_small = self.health.limit() < SMALL * self.account.segment_size();
+        spares + usize::from(is_small && !self.is_pressed)
+    }
+
     /// Whether it makes sense to wait for so many bytes.
     fn check(&self, bytes: u64) -> Result<()> {
         if self.stopped {

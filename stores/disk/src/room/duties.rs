@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Grant, Room, State, Waiter, full};
 use crate::{
+    account::SPARES,
     blobs::Blob,
     ghost::Ghost,
     health::Health,
@@ -97,10 +98,14 @@ impl Room {
 
     /// What has to be evicted, with so many spares.
     pub(crate) fn want(&self, spares: usize) -> Option<Want> {
-        let state = self.lock();
+        let mut state = self.lock();
+        if spares >= SPARES {
+            state.is_pressed = false;
+        }
         if state.stopped || state.health.is_failing() {
             return None;
         }
+        let spares = state.spares_worth(spares);
         let limit = state.health.limit();
         let shortage = state.account.shortage(limit, spares);
         shortage.or_else(|| {
@@ -130,6 +135,7 @@ impl Room {
     pub(crate) fn grant(&self, spares: usize) {
         let mut granted = Vec::new();
         let mut state = self.lock();
+        let spares = state.spares_worth(spares);
         while let Some(waiter) = state.waiters.front() {
             let (bytes, limit) = (waiter.bytes, state.health.limit());
             let is_gone = waiter.tell.is_closed();

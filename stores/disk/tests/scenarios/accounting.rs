@@ -143,7 +143,7 @@ async fn counts(store: &Disk) {
 async fn s50_writes_that_fail_count_for_nothing() {
     let (_folder, store) = with(16 * MIB, |builder| builder).await;
     set(&store, "a", 1, 2000 * KIB).await;
-    let before = store.usage();
+    let before = at_rest(&store).await;
     for len in [5, 100 * KIB, 1500 * KIB] {
         let declared = Draft::new().len(len as u64 + 1);
         let mut short = store.set_with_writer(key("a"), declared).await.unwrap();
@@ -171,4 +171,15 @@ async fn s50_writes_that_fail_count_for_nothing() {
     })
     .await;
     finds(&store, "a", 1).await;
+}
+
+/// Its usage once it has made the files that it keeps ready.
+async fn at_rest(store: &larder_disk::Disk) -> larder_store::Usage {
+    loop {
+        let usage = store.usage();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if store.usage().stored == usage.stored {
+            return usage;
+        }
+    }
 }
