@@ -28,6 +28,11 @@ pub(crate) fn table_offset(len: u64, block: u64) -> u64 {
     len + block * ENTRY_LEN
 }
 
+/// The bytes of the table of an object of this length.
+pub(crate) fn table_len(len: u64) -> u64 {
+    blocks(len) * ENTRY_LEN
+}
+
 /// The blocks of an object of this length.
 pub(crate) fn blocks(len: u64) -> u64 {
     len.div_ceil(BLOB_BLOCK)

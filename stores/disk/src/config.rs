@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use larder_store::{Error, Key, METADATA_LEN_MAX, Result, Timestamp};
 
 use crate::{
-    Disk,
+    Disk, blob_table,
     index::SEGMENT_MAX,
     record::{HEADER_LEN, VALUE_LEN_MAX},
 };
@@ -162,7 +162,7 @@ impl Builder {
     }
 
     /// The longest body of an object; what is longer is refused as `TooLarge`. Default, and at
-    /// most: half of the capacity.
+    /// most: what half of the capacity holds with its checksums, 4 bytes for each 256 KiB.
     pub fn object_max(mut self, bytes: u64) -> Self {
         self.object_max = Some(bytes);
         self
@@ -255,8 +255,10 @@ impl Builder {
         let large_object = self.large_object.unwrap_or(large_max);
         within("large_object", large_object, 0, large_max)?;
         debug_assert!(large_max + BESIDE_MAX + segment_size / 64 + 64 <= segment_size);
-        let object_max = self.object_max.unwrap_or(capacity / 2);
-        within("object_max", object_max, 1, capacity / 2)?;
+        let half = capacity / 2;
+        let object_most = half - blob_table::table_len(half);
+        let object_max = self.object_max.unwrap_or(object_most);
+        within("object_max", object_max, 1, object_most)?;
         within("cold_reads_max", self.cold_reads_max as u64, 1, 1 << 16)?;
         if let Some(rate) = self.write_rate_max {
             within("write_rate_max", rate, 1, u64::MAX)?;

@@ -46,7 +46,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[tokio::test]
 async fn s49_an_object_of_exactly_the_greatest_size_always_fits() {
-    for object_max in [1, 5_000, 32 * 1024, 32 * 1024 + 1, 200_000, MIB / 2] {
+    let half = MIB / 2 - 8;
+    for object_max in [1, 5_000, 32 * 1024, 32 * 1024 + 1, 200_000, half] {
         let (_folder, store) = with(MIB, |builder| builder.object_max(object_max)).await;
         let len = usize::try_from(object_max).unwrap();
         for round in 0..40 {
@@ -125,7 +126,7 @@ async fn settings_that_make_no_sense_are_refused() {
         builder(MIB).segment_size(MIB),
         builder(MIB).large_object(MIB),
         builder(MIB).object_max(0),
-        builder(MIB).object_max(MIB),
+        builder(MIB).object_max(MIB / 2),
         builder(MIB).cold_reads_max(0),
         builder(MIB).write_rate_max(0),
     ] {

@@ -18,8 +18,7 @@ const HANGS: Duration = Duration::from_secs(10);
 async fn s08_sixteen_writers_and_room_for_three_go_on() {
     // Objects in files of their own, objects in the log, and both.
     for (least, most) in [(300, 310), (20, 30), (10, 300)] {
-        let settings = |builder: larder_disk::Builder| builder.object_max(MIB / 2);
-        let (_folder, store) = with(MIB, settings).await;
+        let (_folder, store) = with(MIB, |builder| builder).await;
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let mut random = Random::seeded();
         let writers: Vec<_> = (0..16)
