@@ -66,13 +66,16 @@ fn evict_by_removal(keeper: &Keeper<'_>, blob: &Arc<Blob>) {
     if !room.victims(|victims| victims.dismiss(blob)) {
         return;
     }
-    if !keeper.remove(blob) {
-        // The entry is as good as the file for now; but nobody counts on either.
+    let is_removed = keeper.remove(blob);
+    if !is_removed {
         room.postpone_unlink(Arc::clone(blob), 0);
     }
     let mut entry = index.write(blob.hash);
     if entry.blob().is_some_and(|named| named.id == blob.id) {
         entry.remove();
+        if !is_removed {
+            entry.set_unvoided();
+        }
         counters.evictions.add(1);
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn run(volume: &Arc<Volume>) {
             volume.room.wrote();
         }
         volume.log.reached(boundary);
+        volume.log.recycle(chunks);
         if stop && empty {
             // Whatever is drawn from now on has no record.
             volume.log.reached(ENDED + 1);

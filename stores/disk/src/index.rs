@@ -144,6 +144,27 @@ pub(crate) struct Stripe {
 /// Entries are spread over so many stripes by their hash: see [`Index::stripe_of`].
 pub(crate) const STRIPES: usize = 256;
 
+/// The stripe of each value of twelve bits of a hash. The last stripes have twice as many as the
+/// first: were all alike, their tables would double at the same time, and all be half empty.
+static SHARES: [u8; 4096] = shares();
+
+#[allow(clippy::cast_possible_truncation)] // There are 256 stripes.
+const fn shares() -> [u8; 4096] {
+    let mut shares = [0; 4096];
+    let all = STRIPES * STRIPES + STRIPES * (STRIPES - 1) / 2;
+    let mut stripe = 0;
+    while stripe < STRIPES {
+        // Stripe `n` has a share of 256 + n.
+        let mut at = (stripe * STRIPES + stripe * stripe.saturating_sub(1) / 2) * 4096 / all;
+        while at < 4096 {
+            shares[at] = stripe as u8;
+            at += 1;
+        }
+        stripe += 1;
+    }
+    shares
+}
+
 impl Index {
     pub(crate) fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| RwLock::default()).collect();
@@ -226,10 +247,10 @@ impl Index {
         all
     }
 
-    /// The stripe that a hash belongs to.
-    #[allow(clippy::cast_possible_truncation)] // Masked. Not the bits by which tables place.
+    /// The stripe that a hash belongs to: see [`SHARES`].
     pub(crate) fn stripe_of(hash: u64) -> usize {
-        (hash >> 40) as usize % STRIPES
+        // Not the bits by which tables place.
+        usize::from(SHARES[(hash >> 40) as usize % SHARES.len()])
     }
 
     fn stripe(&self, hash: u64) -> &RwLock<Stripe> {

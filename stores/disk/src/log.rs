@@ -37,6 +37,8 @@ const FLUSH_LEN: usize = 1 << 20;
 const FLUSH_IDLE: Duration = Duration::from_millis(5);
 /// Above so many bytes that wait to be written, appending waits.
 const BUFFERED_MAX: usize = 8 << 20;
+/// So many buffers are kept to be filled again.
+const FREE_MAX: usize = 3;
 /// A segment lists at most so many records.
 const ENTRIES_MAX: usize = 1 << 20;
 /// For so long nothing is appended after a write failed.
@@ -73,6 +75,8 @@ struct State {
     /// Taken out of the actives and not yet in the file, in order.
     chunks: VecDeque<Arc<Chunk>>,
     spares: Vec<Spare>,
+    /// Buffers that were written, to be filled again.
+    free: Vec<Vec<u8>>,
     /// Bytes in the actives' buffers and in chunks.
     buffered: usize,
     /// Somebody waits for what is in the buffers.
@@ -200,6 +204,7 @@ impl Log {
                 actives: [None, None],
                 chunks: VecDeque::new(),
                 spares: Vec::new(),
+                free: Vec::new(),
                 buffered: 0,
                 urgent: false,
                 down: None,
@@ -350,7 +355,8 @@ impl Log {
             .segment
             .set_footer(FooterPlace::Memory(Arc::new(footer)));
         let next = self.next_sequence();
-        state.chunks.push_back(Arc::new(active.chunk(next, true)));
+        let last = active.chunk(next, true, Vec::new());
+        state.chunks.push_back(Arc::new(last));
     }
 
     /// Ends the active segment of a queue before it is full, so that it can be evicted; `false`
@@ -396,12 +402,16 @@ impl Log {
         let boundary = self.next_sequence();
         for queue in 0..state.actives.len() {
             let State {
-                actives, chunks, ..
+                actives,
+                chunks,
+                free,
+                ..
             } = &mut *state;
             if let Some(active) = &mut actives[queue]
                 && !active.buffer.is_empty()
             {
-                chunks.push_back(Arc::new(active.chunk(boundary, false)));
+                let next = free.pop().unwrap_or_default();
+                chunks.push_back(Arc::new(active.chunk(boundary, false, next)));
             }
         }
         Turn {
@@ -425,6 +435,20 @@ impl Log {
         if let Err(error) = result {
             self.progress
                 .send_modify(|progress| progress.fail(&chunk.sequences, error));
+        }
+    }
+
+    /// Takes the buffers of chunks that were written, to fill them again.
+    pub(crate) fn recycle(&self, chunks: Vec<Arc<Chunk>>) {
+        // Their segments are let go before the lock is taken: that may close a file.
+        let chunks = chunks.into_iter().filter_map(Arc::into_inner);
+        let buffers: Vec<_> = chunks.map(|chunk| chunk.bytes).collect();
+        let mut state = self.lock();
+        for mut bytes in buffers {
+            if state.free.len() < FREE_MAX && bytes.capacity() <= 2 * FLUSH_LEN {
+                bytes.clear();
+                state.free.push(bytes);
+            }
         }
     }
 
@@ -660,11 +684,11 @@ impl Active {
         self.end - self.buffer.len() as u64
     }
 
-    /// Takes the buffer out.
-    fn chunk(&mut self, next_sequence: u64, seals: bool) -> Chunk {
+    /// Takes the buffer out, and puts an empty one in its place.
+    fn chunk(&mut self, next_sequence: u64, seals: bool, next: Vec<u8>) -> Chunk {
         let offset = self.buffer_start();
         let first = std::mem::replace(&mut self.first, u64::MAX);
-        let bytes = std::mem::take(&mut self.buffer);
+        let bytes = std::mem::replace(&mut self.buffer, next);
         Chunk {
             segment: Arc::clone(&self.segment),
             offset,
