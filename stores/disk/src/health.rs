@@ -100,11 +100,6 @@ impl Health {
         self.probe_at.is_some_and(|at| at <= now)
     }
 
-    /// Not now, but later.
-    pub(crate) fn postpone_probe(&mut self, now: Instant) {
-        self.probe_at = Some(now + DOWN_TIME);
-    }
-
     /// Takes note that writing works.
     pub(crate) fn recovered(&mut self) {
         if self.down.take().is_some() {
@@ -177,8 +172,6 @@ mod tests {
         assert!(health.is_probe_due(now + DOWN_TIME));
         health.grow(now + 2 * GROWTH_PAUSE);
         assert_eq!(health.limit(), 300);
-        health.postpone_probe(now + 2 * GROWTH_PAUSE);
-        assert_eq!(health.next(), Some(now + 2 * GROWTH_PAUSE + DOWN_TIME));
         health.recovered();
         assert!(health.down().is_none());
         assert!(!health.is_probe_due(now + DOWN_TIME));

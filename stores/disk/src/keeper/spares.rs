@@ -2,8 +2,6 @@
 
 use std::{io, path::Path};
 
-use tokio::time::Instant;
-
 use super::Keeper;
 use crate::{
     account::SPARES, config::Durability, log::Spare, medium::File, segment, volume::Volume,
@@ -24,11 +22,15 @@ impl Keeper<'_> {
         let is_full = room.health(|health| health.is_short() && !health.is_failing());
         // A small file says nothing about the room for a segment.
         if is_full && log.spares() < SPARES {
-            let made = self.make_spare(false);
-            if made == Made::NoRoom {
-                room.health(|health| health.postpone_probe(Instant::now()));
+            // Beyond the limit, too: what has to go to keep it may need a tombstone, and so a log
+            // that works.
+            let mut made = self.make_spare(false);
+            if made == Made::NoRoom && log.spares() == 0 {
+                made = self.make_spare(true);
             }
-            return made == Made::Yes;
+            if made != Made::NoRoom {
+                return made == Made::Yes;
+            }
         }
         let path = segment::path(log.draw());
         let medium = &self.volume.medium;
