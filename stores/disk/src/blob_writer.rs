@@ -1,165 +1,182 @@
-//! Writing the file of a large object: a piece is filled while the one before is written.
+//! Writing an object to a file of its own.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use larder_store::Result;
-use tokio::task::JoinHandle;
+use bytes::Bytes;
+use larder_store::{Error, ErrorKind, Result};
+use tokio::sync::Notify;
 
 use crate::{
-    blob_table,
-    blobs::{self, BLOB_BLOCK},
-    config::Durability,
-    flusher,
+    blob_job,
+    blobs::{self, Blob, Standing},
+    budget, flusher,
     medium::File,
-    staging::Stage,
-    volume::Volume,
-    writer::gone,
+    spill::Filled,
+    staging::{self, Stage},
+    sums::Sums,
 };
 
-/// A file that becomes a blob, if it is published; otherwise it is removed when this is dropped.
+/// A file that is being written. Unless its blob is published its drop removes it.
 pub(crate) struct BlobWriter {
-    volume: Arc<Volume>,
+    stage: Arc<Stage>,
+    /// Tells that a job has come further.
+    progress: Arc<Notify>,
     id: u64,
-    /// The piece that is being written.
-    in_flight: Option<JoinHandle<io::Result<Sums>>>,
-    /// A checksum for each block that was written.
-    table: Vec<u32>,
-    /// That of all of them.
-    checksum: u32,
-    is_published: bool,
+    sums: Sums,
+    /// Once it is about to be published.
+    blob: Option<Arc<Blob>>,
 }
 
-/// The checksum of each block of a piece, and the block's length.
-type Sums = Vec<(u32, usize)>;
-
 impl BlobWriter {
-    /// Makes the file. Where this is dropped meanwhile the next start sweeps it.
-    pub(crate) async fn create(volume: &Arc<Volume>) -> Result<(Self, Arc<File>)> {
-        let id = volume.log.draw();
-        let writer = Self {
-            volume: Arc::clone(volume),
+    /// From now on what the stage gets goes to a file, with what it has.
+    pub(crate) fn new(stage: &Arc<Stage>) -> Self {
+        let id = stage.volume.log.draw();
+        let progress = Arc::default();
+        let mut sums = Sums::default();
+        sums.add(&stage.spill(id, &progress));
+        Self {
+            stage: Arc::clone(stage),
+            progress,
             id,
-            in_flight: None,
-            table: Vec::new(),
-            checksum: 0,
-            is_published: false,
-        };
-        let medium = volume.medium.clone();
-        let created = (volume.runtime).spawn_blocking(move || medium.create(&blobs::path(id)));
-        let file = created.await.map_err(|_| gone())?;
-        let file = file.map_err(|error| writer.failed("cannot create a file", error))?;
-        Ok((writer, Arc::new(file)))
+            sums,
+            blob: None,
+        }
     }
 
+    /// The CRC-32C of what was taken.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.sums.whole()
+    }
+
+    /// Takes from the chunk what there is room for.
+    pub(crate) fn take(&mut self, chunk: &mut Bytes) -> Result<Filled> {
+        let all = chunk.clone();
+        let filled = self.stage.fill(chunk)?;
+        let taken = &all[..all.len() - chunk.len()];
+        self.sums.add(taken);
+        budget::spend(taken.len());
+        blob_job::start(&self.stage);
+        Ok(filled)
+    }
+
+    /// Takes the rest of a chunk of which so much was taken.
+    pub(crate) async fn take_rest(&mut self, mut filled: Filled, mut chunk: Bytes) -> Result<()> {
+        loop {
+            match filled {
+                Filled::All => return Ok(()),
+                Filled::Owed => return self.drain().await,
+                Filled::Partly => self.progress().await?,
+            }
+            filled = self.take(&mut chunk)?;
+        }
+    }
+
+    /// Waits until something more is in the file.
+    async fn progress(&self) -> Result<()> {
+        blob_job::wait_to_start(&self.stage).await;
+        self.progress.notified().await;
+        self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        let checked = self.stage.spilled(|spill, _| spill.check());
+        checked.unwrap_or(Ok(()))
+    }
+
+    /// Waits until all that was taken is in the file.
+    async fn drain(&self) -> Result<()> {
+        self.check()?;
+        while self.stage.spilled(|spill, _| spill.is_drained()) == Some(false) {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// Has all of it written, and the checksums behind it.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        let table = Bytes::from(self.sums.table(self.id));
+        let finished = self.stage.spilled(|spill, _| spill.finish(table));
+        finished.unwrap_or(Ok(()))?;
+        self.drain().await
+    }
+
+    /// Makes what is in the file, and its name, survive the loss of power.
+    pub(crate) async fn sync(&self) -> Result<()> {
+        let (file, volume) = (self.file()?, Arc::clone(&self.stage.volume));
+        let id = self.id;
+        let hop = self.stage.volume.runtime.spawn_blocking(move || {
+            file.sync_data()?;
+            let path = blobs::path(id);
+            // Its folder may be new, too.
+            let folders = path.ancestors().skip(1);
+            let named = folders.take_while(|folder| *folder != Path::new(""));
+            for folder in named {
+                volume.medium.sync_dir(folder)?;
+            }
+            Ok(())
+        });
+        let synced = hop.await.map_err(|_| ended())?;
+        synced.map_err(|error| {
+            let volume = &self.stage.volume;
+            volume.counters.io_errors.add(1);
+            let error = flusher::io("the object could not be synced", error);
+            volume.room.failed(&error);
+            error
+        })
+    }
+
+    /// Waits for room for the file of so many bytes of this hash. What it gives is to be published.
+    pub(crate) async fn admit(&mut self, hash: u64, len: u64) -> Result<Arc<Blob>> {
+        let blob = Arc::new(Blob::new(self.id, hash, len));
+        let bytes = blob.file_len();
+        self.stage.volume.room.admit(bytes).await?;
+        self.stage.spilled(|spill, _| spill.admitted = bytes);
+        self.blob = Some(Arc::clone(&blob));
+        Ok(blob)
+    }
+
+    /// The name of the file in a record.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    pub(crate) fn checksum(&self) -> u32 {
-        self.checksum
-    }
-
-    /// The file belongs to its record now.
-    pub(crate) fn published(&mut self) {
-        self.is_published = true;
-    }
-
-    /// Has the filled piece written, after the one before.
-    pub(crate) async fn write_piece(&mut self, stage: &Stage) -> Result<()> {
-        self.settle(stage).await?;
-        let Some((file, offset, piece)) = stage.begin_piece() else {
-            return Ok(());
-        };
-        self.in_flight = Some(self.volume.runtime.spawn_blocking(move || {
-            #[allow(clippy::cast_possible_truncation)] // 256 KiB.
-            let blocks = piece.chunks(BLOB_BLOCK as usize);
-            let sums = blocks
-                .map(|block| (crc32c::crc32c(block), block.len()))
-                .collect();
-            file.write_all_at(&piece, offset).map(|()| sums)
-        }));
-        Ok(())
-    }
-
-    /// Waits for the piece that is being written.
-    pub(crate) async fn settle(&mut self, stage: &Stage) -> Result<()> {
-        let Some(in_flight) = &mut self.in_flight else {
-            return Ok(());
-        };
-        let written = in_flight.await;
-        self.in_flight = None;
-        let sums = written.map_err(|_| gone())?;
-        let sums = sums.map_err(|error| self.failed("cannot write to a file", error))?;
-        for (sum, len) in sums {
-            self.checksum = crc32c::crc32c_combine(self.checksum, sum, len);
-            let block = self.table.len() as u64;
-            self.table.push(blob_table::masked(self.id, block, sum));
+    /// Reads all of it back, to go where it would have gone had there been memory for it.
+    pub(crate) async fn read_back(&self, len: usize) -> Result<Bytes> {
+        let volume = Arc::clone(&self.stage.volume);
+        let bytes = staging::read(volume, self.file()?, 0, vec![0; len]).await?;
+        if crc32c::crc32c(&bytes) != self.checksum() {
+            let message = "the object was altered while it was written";
+            return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        stage.end_piece();
-        Ok(())
+        Ok(bytes)
     }
 
-    /// Writes what is left, and the table of checksums behind it.
-    pub(crate) async fn finish(&mut self, stage: &Stage) -> Result<()> {
-        self.write_piece(stage).await?;
-        self.settle(stage).await?;
-        let Some((file, end, _)) = stage.begin_piece() else {
-            return Ok(());
-        };
-        let table: Vec<u8> = self
-            .table
-            .iter()
-            .flat_map(|sum| sum.to_le_bytes())
-            .collect();
-        let sync = self.volume.settings.durability == Durability::OnCommit;
-        let (medium, path) = (self.volume.medium.clone(), blobs::path(self.id));
-        let finished = self.volume.runtime.spawn_blocking(move || {
-            file.write_all_at(&table, end)?;
-            if sync {
-                file.sync_data()?;
-                // The folder may have been made for this file.
-                for folder in path.ancestors().skip(1).take(2) {
-                    medium.sync_dir(folder)?;
-                }
-            }
-            Ok(())
-        });
-        let finished: io::Result<()> = finished.await.map_err(|_| gone())?;
-        finished.map_err(|error| self.failed("cannot finish a file", error))
+    fn file(&self) -> Result<Arc<File>> {
+        let file = self.stage.spilled(|spill, _| spill.file.clone());
+        // It was made before the first byte was written.
+        file.flatten().ok_or_else(ended)
     }
 
-    /// Removes the file, and waits for that.
-    pub(crate) async fn abort(mut self) -> Result<()> {
-        if let Some(in_flight) = self.in_flight.take() {
-            // It fails or not; the file goes.
-            let _ = in_flight.await;
+    /// Gives up, and waits until nothing is left.
+    pub(crate) async fn abort(self) {
+        blob_job::abandon(&self.stage);
+        while self.stage.spilled(|spill, _| spill.is_gone()) == Some(false) {
+            self.progress.notified().await;
         }
-        self.is_published = true;
-        let (medium, path) = (self.volume.medium.clone(), blobs::path(self.id));
-        let removed = (self.volume.runtime).spawn_blocking(move || medium.remove(&path));
-        let removed = removed.await.map_err(|_| gone())?;
-        removed.map_err(|error| self.failed("cannot remove a file", error))
-    }
-
-    fn failed(&self, message: &'static str, error: io::Error) -> larder_store::Error {
-        self.volume.counters.io_errors.add(1);
-        let error = flusher::io(message, error);
-        self.volume.room.failed(&error);
-        error
     }
 }
 
-/// Without waiting. A runtime that is gone leaves the file to the next start.
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if self.is_published {
-            return;
+        // Once it is published it has its place in the order of eviction, which is where its file
+        // is removed.
+        let is_published = |blob: &Arc<Blob>| blob.standing() != Standing::Fresh;
+        if !self.blob.as_ref().is_some_and(is_published) {
+            blob_job::abandon(&self.stage);
         }
-        let (medium, path) = (self.volume.medium.clone(), blobs::path(self.id));
-        self.volume.runtime.spawn_blocking(move || {
-            if let Err(error) = medium.remove(Path::new(&path)) {
-                tracing::warn!(%error, "cannot remove the file of a writer that gave up");
-            }
-        });
     }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the runtime has ended")
 }

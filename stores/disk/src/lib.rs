@@ -65,7 +65,7 @@
 //! checks a store.
 
 mod account;
-mod admission;
+mod blob_job;
 mod blob_reader;
 mod blob_table;
 mod blob_writer;
@@ -88,6 +88,7 @@ mod ghost;
 mod health;
 mod index;
 mod inspect;
+mod intake;
 mod keeper;
 mod layout;
 mod listing;
@@ -106,8 +107,10 @@ mod segment;
 mod segment_header;
 mod small_file;
 mod snapshot;
+mod spill;
 mod staging;
 mod store;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod trail;

@@ -1,58 +1,50 @@
-//! The bytes of an object while it is written, and for those who read them back meanwhile.
+//! What one writer has written, shared with the handles that read it back.
+//
+// The lock is a leaf: it is held for a copy into or out of a buffer, and no other is taken beneath
+// it.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::{Bytes, BytesMut};
-use larder_store::{Error, Reply, Result, Staged};
+use bytes::Bytes;
+use larder_store::{Error, ErrorKind, Reply, Result, Staged};
+use tokio::sync::Notify;
 
-use crate::{flusher, medium::File, volume::Volume};
+use crate::{
+    flusher,
+    intake::Loan,
+    medium::File,
+    spill::{Filled, Found, Spill},
+    volume::Volume,
+};
 
-/// A file is written in pieces of so many bytes.
-pub(crate) const PIECE: usize = 1 << 20;
-/// The most that one read gives: it is a copy.
+/// The most that is read back at once.
 const READ_MAX: usize = 256 << 10;
+/// The most that is copied under the lock, so that the writer does not wait long.
+const COPY_MAX: usize = 64 << 10;
 
-/// What a writer and the handles to its bytes share.
-//
-// Invariants:
-// 1. What is acknowledged is in `form`, and stays there until the last handle is gone; of a file
-//    the handles keep the descriptor.
-// 2. The bytes count as staged until they count with their entry, and otherwise as long as any
-//    handle is there; what is in memory counts against the limit of all writers.
 pub(crate) struct Stage {
-    volume: Arc<Volume>,
+    pub(crate) volume: Arc<Volume>,
     state: Mutex<State>,
+    /// The writer, while it is open, and those who read back.
+    handles: AtomicUsize,
 }
 
-struct State {
-    form: Form,
-    /// Bytes that are acknowledged.
-    len: u64,
-    /// Bytes that count as staged.
+pub(crate) struct State {
+    pub(crate) loan: Loan,
+    /// Bytes that can be read back.
+    acknowledged: u64,
+    /// Those of them that count as staged.
     counted: u64,
-    /// Bytes that count against the limit of memory.
-    held: u64,
+    body: Body,
 }
 
-enum Form {
-    /// All of it, in memory.
-    Small(BytesMut),
-    /// The same, with nothing more to come.
-    Whole(Bytes),
-    Large(Large),
-}
-
-struct Large {
-    file: Arc<File>,
-    /// Bytes that are in the file.
-    written: u64,
-    /// What is being written behind them.
-    writing: Bytes,
-    /// What follows.
-    filling: BytesMut,
+enum Body {
+    Growing(Vec<u8>),
+    Frozen(Bytes),
+    Spilled(Box<Spill>),
 }
 
 impl Stage {
@@ -60,230 +52,232 @@ impl Stage {
         Self {
             volume: Arc::clone(volume),
             state: Mutex::new(State {
-                form: Form::Small(BytesMut::new()),
-                len: 0,
+                loan: Loan::new(&volume.intake.memory),
+                acknowledged: 0,
                 counted: 0,
-                held: 0,
+                body: Body::Growing(Vec::new()),
             }),
+            handles: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        self.lock().len
-    }
-
-    /// Takes a chunk into memory; `false` where it does not fit `room` bytes, or all writers
-    /// together hold too much.
-    pub(crate) fn keep(&self, chunk: &[u8], room: u64) -> bool {
+    /// Copies a chunk; `false` where there is no memory for it. The buffer grows by doubling, and
+    /// not beyond `expected` bytes unless more than that comes: a declared length is a bound, never
+    /// a reservation.
+    pub(crate) fn append(&self, chunk: &[u8], expected: u64) -> Result<bool> {
         let mut state = self.lock();
-        let len = state.len + chunk.len() as u64;
-        let Form::Small(bytes) = &mut state.form else {
-            return false;
+        let State { loan, body, .. } = &mut *state;
+        let Body::Growing(buffer) = body else {
+            return Err(Error::invalid("the writer was committed"));
         };
-        if len > room || !self.volume.staging.hold(chunk.len() as u64) {
-            return false;
+        if !grow(buffer, chunk.len(), expected, loan)? {
+            return Ok(false);
         }
-        bytes.extend_from_slice(chunk);
-        state.held += chunk.len() as u64;
-        self.count(&mut state, chunk.len());
-        true
+        buffer.extend_from_slice(chunk);
+        state.acknowledge(chunk.len() as u64, &self.volume);
+        Ok(true)
     }
 
-    /// Goes on in a file.
-    pub(crate) fn spill(&self, file: Arc<File>) {
+    /// Ends the growth and gives the bytes.
+    fn freeze(&self) -> Bytes {
         let mut state = self.lock();
-        if let Form::Small(bytes) = &mut state.form {
-            let filling = std::mem::take(bytes);
-            self.volume.staging.release(std::mem::take(&mut state.held));
-            state.form = Form::Large(Large {
-                file,
-                written: 0,
-                writing: Bytes::new(),
-                filling,
-            });
+        if let Body::Growing(buffer) = &mut state.body {
+            state.body = Body::Frozen(Bytes::from(std::mem::take(buffer)));
+        }
+        match &state.body {
+            Body::Frozen(bytes) => bytes.clone(),
+            _ => Bytes::new(),
         }
     }
 
-    /// Takes what fits of a chunk into the piece that is being filled; gives how much that was.
-    pub(crate) fn fill(&self, chunk: &[u8]) -> usize {
+    /// From now on the bytes go to a file. Gives those that are there.
+    pub(crate) fn spill(&self, id: u64, progress: &Arc<Notify>) -> Bytes {
         let mut state = self.lock();
-        let Form::Large(large) = &mut state.form else {
-            return 0;
+        let first = match &mut state.body {
+            Body::Growing(buffer) => Bytes::from(std::mem::take(buffer)),
+            _ => Bytes::new(),
         };
-        let filling = &mut large.filling;
-        let count = chunk.len().min(PIECE.saturating_sub(filling.len()));
-        if filling.capacity() == 0 {
-            filling.reserve(PIECE);
-        }
-        filling.extend_from_slice(&chunk[..count]);
-        self.count(&mut state, count);
-        count
+        let spill = Spill::new(id, progress, first.clone(), state.loan.bytes());
+        state.body = Body::Spilled(Box::new(spill));
+        first
     }
 
-    /// Whether this many bytes more fit the piece that is being filled.
-    pub(crate) fn has_room(&self, count: usize) -> bool {
-        let state = self.lock();
-        matches!(&state.form, Form::Large(large) if large.filling.len() + count <= PIECE)
-    }
-
-    /// Takes the filled piece out to be written, and where to; readers still find it.
-    pub(crate) fn begin_piece(&self) -> Option<(Arc<File>, u64, Bytes)> {
+    /// Takes from the chunk what there is room for; what is to be readable at once is acknowledged
+    /// by that.
+    pub(crate) fn fill(&self, chunk: &mut Bytes) -> Result<Filled> {
         let mut state = self.lock();
-        let Form::Large(large) = &mut state.form else {
-            return None;
-        };
-        large.writing = std::mem::take(&mut large.filling).freeze();
-        Some((
-            Arc::clone(&large.file),
-            large.written,
-            large.writing.clone(),
-        ))
-    }
-
-    /// Says that the piece is in the file; its memory is used again where nobody reads it.
-    pub(crate) fn end_piece(&self) {
-        let mut state = self.lock();
-        if let Form::Large(large) = &mut state.form {
-            large.written += large.writing.len() as u64;
-            let written = std::mem::take(&mut large.writing);
-            if large.filling.capacity() == 0
-                && let Ok(mut again) = written.try_into_mut()
-            {
-                again.clear();
-                large.filling = again;
-            }
+        let State { loan, body, .. } = &mut *state;
+        match body {
+            Body::Spilled(spill) => spill.fill(chunk, loan),
+            _ => Err(Error::invalid("the writer was committed")),
         }
     }
 
-    /// The bytes of an object that stayed in memory; nothing more comes.
-    pub(crate) fn whole(&self) -> Option<Bytes> {
-        let mut state = self.lock();
-        if let Form::Small(bytes) = &mut state.form {
-            state.form = Form::Whole(std::mem::take(bytes).freeze());
-        }
-        match &state.form {
-            Form::Whole(bytes) => Some(bytes.clone()),
+    /// Makes so many bytes more readable.
+    pub(crate) fn acknowledge(&self, count: u64) {
+        self.lock().acknowledge(count, &self.volume);
+    }
+
+    /// Stops counting: the bytes count with their entry now.
+    pub(crate) fn settle(&self) {
+        let counted = std::mem::take(&mut self.lock().counted);
+        self.volume.counters.staged.sub(counted);
+    }
+
+    /// Looks at what goes to a file, or changes it; `None` where nothing does.
+    pub(crate) fn spilled<T>(&self, look: impl FnOnce(&mut Spill, &mut Loan) -> T) -> Option<T> {
+        let State { loan, body, .. } = &mut *self.lock();
+        match body {
+            Body::Spilled(spill) => Some(look(spill, loan)),
             _ => None,
         }
-    }
-
-    /// Says that the bytes count with their entry now.
-    pub(crate) fn settle(&self) {
-        let mut state = self.lock();
-        self.volume
-            .counters
-            .staged
-            .sub(std::mem::take(&mut state.counted));
-    }
-
-    fn count(&self, state: &mut State, count: usize) {
-        state.len += count as u64;
-        state.counted += count as u64;
-        self.volume.counters.staged.add(count as u64);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in memory at this place, or where to read it.
-    fn find(&self, offset: u64, max: usize) -> Result<Found> {
+    fn find(&self, offset: u64, max: usize) -> Result<Place> {
         let state = self.lock();
-        if offset >= state.len || max == 0 {
+        let left = state.acknowledged.saturating_sub(offset);
+        if left == 0 || max == 0 {
             return Err(Error::invalid(format!(
                 "cannot read {max} bytes at {offset} of {} staged bytes",
-                state.len
+                state.acknowledged
             )));
         }
-        let max = max.min(READ_MAX);
-        #[allow(clippy::cast_possible_truncation)] // What is in memory has a place there.
-        let copy = |bytes: &[u8], start: u64| {
-            let from = (offset - start) as usize;
-            Bytes::copy_from_slice(&bytes[from..bytes.len().min(from + max)])
+        let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = match &state.body {
+            Body::Frozen(bytes) => return Ok(Place::Memory(bytes.slice(at..at + max))),
+            Body::Growing(buffer) => Found::Memory(&buffer[at..]),
+            Body::Spilled(spill) => spill.find(offset),
         };
-        Ok(match &state.form {
-            Form::Small(bytes) => Found::Bytes(copy(bytes, 0)),
-            Form::Whole(bytes) => Found::Bytes(copy(bytes, 0)),
-            Form::Large(large) => {
-                let filled = large.written + large.writing.len() as u64;
-                if offset >= filled {
-                    Found::Bytes(copy(&large.filling, filled))
-                } else if offset >= large.written {
-                    Found::Bytes(copy(&large.writing, large.written))
-                } else {
-                    let left = usize::try_from(large.written - offset).unwrap_or(max);
-                    Found::File(Arc::clone(&large.file), max.min(left))
-                }
+        match found {
+            Found::Memory(bytes) => {
+                let len = bytes.len().min(max).min(COPY_MAX);
+                Ok(Place::Memory(Bytes::copy_from_slice(&bytes[..len])))
             }
-        })
+            Found::File(file, left) => {
+                let left = usize::try_from(left).unwrap_or(usize::MAX);
+                Ok(Place::File(file, max.min(left).min(READ_MAX)))
+            }
+            Found::Nowhere => Err(lost(None)),
+        }
     }
 }
 
-/// Where staged bytes are.
-enum Found {
-    Bytes(Bytes),
-    /// In the file, so many.
+/// Where staged bytes are read.
+enum Place {
+    Memory(Bytes),
     File(Arc<File>, usize),
 }
 
-impl Staged for Stage {
-    fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
-        let (file, len) = match self.find(offset, max) {
-            Err(error) => return Reply::ready(Err(error)),
-            Ok(Found::Bytes(bytes)) => return Reply::ready(Ok(bytes)),
-            Ok(Found::File(file, len)) => (file, len),
-        };
-        let failed = |error| flusher::io("cannot read what was staged", error);
-        let mut buffer = self.volume.buffers.take(len);
-        match file.try_read_at(&mut buffer, offset) {
-            Ok(true) => Reply::ready(Ok(buffer.freeze())),
-            Err(error) => Reply::ready(Err(failed(error))),
-            Ok(false) => Reply::later(async move {
-                let volume = &self.volume;
-                let permit = Arc::clone(&volume.cold).acquire_owned().await;
-                let read = volume.runtime.spawn_blocking(move || {
-                    let _permit = permit;
-                    file.read_exact_at(&mut buffer, offset)
-                        .map(|()| buffer.freeze())
-                });
-                read.await
-                    .map_err(|_| crate::writer::gone())?
-                    .map_err(failed)
-            }),
-        }
+impl State {
+    fn acknowledge(&mut self, count: u64, volume: &Volume) {
+        self.acknowledged += count;
+        self.counted += count;
+        volume.counters.staged.add(count);
     }
 }
 
-impl Drop for Stage {
+/// A stage whose bytes count as long as there is a handle, unless they count with an entry. Those
+/// who write to the file have none.
+pub(crate) struct Handle(Arc<Stage>);
+
+impl Handle {
+    pub(crate) fn new(stage: &Arc<Stage>) -> Self {
+        stage.handles.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stage))
+    }
+
+    pub(crate) fn stage(&self) -> &Arc<Stage> {
+        &self.0
+    }
+
+    /// Ends the growth and gives the bytes. They are moved where nobody can read them back.
+    pub(crate) fn freeze(&mut self) -> Bytes {
+        if let Some(alone) = Arc::get_mut(&mut self.0) {
+            let state = alone.state.get_mut();
+            let state = state.unwrap_or_else(PoisonError::into_inner);
+            if let Body::Growing(buffer) = &mut state.body {
+                return Bytes::from(std::mem::take(buffer));
+            }
+        }
+        self.0.freeze()
+    }
+}
+
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.settle();
-        let held = self.lock().held;
-        self.volume.staging.release(held);
-    }
-}
-
-/// The memory of all writers together.
-pub(crate) struct Staging {
-    max: u64,
-    held: AtomicU64,
-}
-
-impl Staging {
-    pub(crate) fn new(max: u64) -> Self {
-        let held = AtomicU64::new(0);
-        Self { max, held }
-    }
-
-    fn hold(&self, bytes: u64) -> bool {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held > self.max {
-            self.release(bytes);
-            return false;
+        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.settle();
         }
-        true
     }
+}
 
-    fn release(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+impl Staged for Handle {
+    fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
+        let (file, len) = match self.0.find(offset, max) {
+            Ok(Place::Memory(bytes)) => return Reply::ready(Ok(bytes)),
+            Ok(Place::File(file, len)) => (file, len),
+            Err(error) => return Reply::ready(Err(error)),
+        };
+        let mut bytes = vec![0; len];
+        match file.try_read_at(&mut bytes, offset) {
+            Ok(true) => Reply::ready(Ok(bytes.into())),
+            Ok(false) => Reply::later(read(Arc::clone(&self.0.volume), file, offset, bytes)),
+            Err(error) => {
+                self.0.volume.counters.io_errors.add(1);
+                Reply::ready(Err(lost(Some(error))))
+            }
+        }
     }
+}
+
+/// Fills the buffer from the file, in a thread that may wait for it.
+pub(crate) async fn read(
+    volume: Arc<Volume>,
+    file: Arc<File>,
+    offset: u64,
+    mut bytes: Vec<u8>,
+) -> Result<Bytes> {
+    let permit = Arc::clone(&volume.cold).acquire_owned().await;
+    let hop = volume.runtime.spawn_blocking(move || {
+        let result = file.read_exact_at(&mut bytes, offset);
+        drop(permit);
+        result.map(|()| Bytes::from(bytes))
+    });
+    let read = hop.await.map_err(|_| lost(None))?;
+    read.map_err(|error| {
+        volume.counters.io_errors.add(1);
+        lost(Some(error))
+    })
+}
+
+fn lost(source: Option<std::io::Error>) -> Error {
+    let message = "staged bytes cannot be read back";
+    match source {
+        Some(source) => flusher::io(message, source),
+        None => Error::new(ErrorKind::Unavailable, message),
+    }
+}
+
+/// Makes room for `count` more bytes; `false` where that is more than may be held, `Full` where the
+/// system has no more.
+fn grow(buffer: &mut Vec<u8>, count: usize, expected: u64, loan: &mut Loan) -> Result<bool> {
+    if buffer.capacity() - buffer.len() >= count {
+        return Ok(true);
+    }
+    let needed = buffer.len() + count;
+    let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+    let doubled = buffer.capacity().saturating_mul(2);
+    let target = needed.max(doubled.min(expected));
+    if !loan.grow((target - buffer.capacity()) as u64) {
+        return Ok(false);
+    }
+    let reserved = buffer.try_reserve_exact(target - buffer.len());
+    reserved
+        .map(|()| true)
+        .map_err(|error| Error::with_source(ErrorKind::Full, "cannot stage more bytes", error))
 }

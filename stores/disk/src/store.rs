@@ -15,11 +15,12 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    admission::Gate,
     buffer::Buffers,
     config::{Builder, Durability, Settings},
     figures::{Counters, Figures},
-    flusher, keeper,
+    flusher,
+    intake::Intake,
+    keeper,
     layout::Folder,
     listing,
     log::{self, Log, closed},
@@ -29,7 +30,6 @@ use crate::{
     recover::{Recovered, recover},
     room::Room,
     sealer,
-    staging::Staging,
     volume::{Change, Patience, Publication, Volume},
     writer,
 };
@@ -128,8 +128,7 @@ impl Door {
             room: Room::new(&settings, used, blobs),
             hasher: SipHasher13::new_with_key(&folder.store_id),
             cold: Arc::new(Semaphore::new(settings.cold_reads_max)),
-            staging: Staging::new(settings.staging_max),
-            gate: Gate::new(&settings),
+            intake: Intake::new(&settings),
             settings,
             medium,
             folder,

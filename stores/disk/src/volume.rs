@@ -18,19 +18,18 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    admission::Gate,
     blobs::Blob,
     buffer::Buffers,
     config::{Durability, Overload, Settings},
     figures::Counters,
     index::{Index, Place, Removed, Word},
+    intake::Intake,
     layout::Folder,
     log::{Appended, Chunk, How, Log, Refusal, closed},
     medium::Medium,
     record::{Header, Kind, Record},
     room::Room,
     segment::{Queue, Segment, Segments},
-    staging::Staging,
 };
 
 /// The state that handles, writers, bodies and threads share.
@@ -46,8 +45,7 @@ pub(crate) struct Volume {
     pub(crate) log: Log,
     pub(crate) room: Room,
     pub(crate) buffers: Buffers,
-    pub(crate) staging: Staging,
-    pub(crate) gate: Gate,
+    pub(crate) intake: Intake,
     pub(crate) counters: Counters,
     pub(crate) runtime: Handle,
     /// A permit for each read that may wait for the disk.

@@ -1,4 +1,4 @@
-//! Writing an object.
+//! Writing an object: gathered in memory, or, where it is large, in a file.
 
 use std::sync::Arc;
 
@@ -10,10 +10,12 @@ use larder_store::{
 
 use crate::{
     blob_writer::BlobWriter,
-    blobs::{Blob, Standing},
-    log::closed,
+    blobs::Blob,
+    config::Durability,
+    log::Refusal,
     record::{BlobName, Record},
-    staging::Stage,
+    spill::Filled,
+    staging::{Handle, Stage},
     volume::{Change, Patience, Publication, Volume},
 };
 
@@ -23,22 +25,23 @@ pub(crate) fn open<'a>(
     key: Key<'a>,
     draft: Draft,
 ) -> Reply<'a, Box<dyn Writer>> {
-    let writer = DiskWriter::open(volume, key, draft);
-    Reply::ready(writer.map(|writer| Box::new(writer) as Box<dyn Writer>))
+    let opened = DiskWriter::open(volume, key, draft);
+    Reply::ready(opened.map(|writer| Box::new(writer) as Box<dyn Writer>))
 }
 
-/// A writer of the disk store.
-///
-/// A short object stays in memory until its commit; a long one goes to a file of its own, a piece
-/// at a time.
 struct DiskWriter {
     volume: Arc<Volume>,
     key: KeyBuf,
     hash: u64,
     draft: Draft,
     fence: Option<Fence>,
-    stage: Arc<Stage>,
+    staged: Handle,
+    /// Where it is beyond what is gathered in memory.
     blob: Option<BlobWriter>,
+    /// The bytes that were taken.
+    len: u64,
+    /// Whether it may become a large object.
+    is_let_in: bool,
     /// Why it cannot be committed any more.
     failed: Option<Error>,
 }
@@ -47,237 +50,246 @@ impl DiskWriter {
     fn open(volume: &Arc<Volume>, key: Key<'_>, mut draft: Draft) -> Result<Self> {
         volume.check_open()?;
         draft.check()?;
-        let hash = volume.hash(key);
         let declared = draft.expected_len().unwrap_or(0);
-        check_len(volume, declared)?;
-        if volume.room.is_passing_through() {
-            let error = Error::new(ErrorKind::Full, "nothing can be stored for now");
-            return Err(volume.refuse(error));
-        }
-        volume
-            .gate
-            .spend(declared)
-            .map_err(|error| volume.refuse(error))?;
-        if declared > volume.settings.large_object {
-            volume
-                .gate
-                .offer(hash)
-                .map_err(|error| volume.refuse(error))?;
-        }
-        Ok(Self {
+        check_size(volume, declared)?;
+        let mut writer = Self {
             volume: Arc::clone(volume),
             key: key.to_buf(),
-            hash,
+            hash: volume.hash(key),
             fence: draft.take_fence(),
             draft,
-            stage: Arc::new(Stage::new(volume)),
+            staged: Handle::new(&Arc::new(Stage::new(volume))),
             blob: None,
+            len: 0,
+            is_let_in: false,
             failed: None,
-        })
-    }
-
-    /// What can be said of a chunk before it is taken.
-    fn check(&self, chunk: &[u8]) -> Result<()> {
-        self.volume.check_open()?;
-        let len = self.stage.len().saturating_add(chunk.len() as u64);
-        check_len(&self.volume, len)?;
-        match self.draft.expected_len() {
-            Some(declared) if len > declared => Err(Error::corrupt(format!(
-                "{len} bytes were written where {declared} were declared"
-            ))),
-            Some(_) => Ok(()),
-            // What was not declared is paid for as it comes.
-            None => self
-                .volume
-                .gate
-                .spend(chunk.len() as u64)
-                .map_err(|error| self.volume.refuse(error)),
-        }
-    }
-
-    /// Takes a chunk without waiting, where that is possible.
-    fn take(&self, chunk: &[u8]) -> bool {
-        if self.blob.is_some() {
-            return self.stage.has_room(chunk.len()) && self.stage.fill(chunk) == chunk.len();
-        }
-        let large = self.volume.settings.large_object;
-        let declared = self.draft.expected_len();
-        declared.is_none_or(|declared| declared <= large) && self.stage.keep(chunk, large)
-    }
-
-    /// Takes a chunk, waiting for the disk.
-    async fn append(&mut self, chunk: &[u8]) -> Result<()> {
-        if self.blob.is_none() {
-            if self.draft.expected_len().is_none() {
-                let offered = self.volume.gate.offer(self.hash);
-                offered.map_err(|error| self.volume.refuse(error))?;
-            }
-            let created = BlobWriter::create(&self.volume).await;
-            let (blob, file) = created.map_err(|error| self.volume.refuse(error))?;
-            self.stage.spill(file);
-            self.blob = Some(blob);
-        }
-        let Some(blob) = &mut self.blob else {
-            return Ok(());
         };
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let taken = self.stage.fill(rest);
-            rest = &rest[taken..];
-            if !self.stage.has_room(1) {
-                let written = blob.write_piece(&self.stage).await;
-                written.map_err(|error| self.volume.refuse(error))?;
-            }
+        match writer.check_intake(declared) {
+            Ok(()) => Ok(writer),
+            Err(error) => Err(writer.fail(error)),
+        }
+    }
+
+    fn check_intake(&mut self, declared: u64) -> Result<()> {
+        if self.volume.room.is_passing_through() {
+            let message = "nothing can be stored for now";
+            return Err(Error::new(ErrorKind::Full, message));
+        }
+        self.volume.intake.check_rate()?;
+        self.check_large(declared)
+    }
+
+    /// Whether an object that is so long is let in.
+    fn check_large(&mut self, len: u64) -> Result<()> {
+        let volume = &self.volume;
+        if !self.is_let_in && len > volume.settings.large_object {
+            let hash = self.hash;
+            volume.intake.check_offer(hash, || {
+                volume.index.read(hash).get(hash).is_some() || volume.room.was_evicted(hash)
+            })?;
+            self.is_let_in = true;
         }
         Ok(())
     }
 
-    fn metadata(&mut self, checksum: u32) -> Metadata {
-        let draft = std::mem::take(&mut self.draft);
-        let version = Version(self.volume.log.draw());
-        draft.commit(self.stage.len(), version, Some(checksum))
+    /// Nothing can be done any more but to say why.
+    fn fail(&mut self, error: Error) -> Error {
+        if error.is_full() || error.is_unavailable() {
+            self.volume.counters.refused.add(1);
+        }
+        self.failed = Some(error.clone());
+        error
     }
 
-    /// What every commit checks first.
-    fn ready(&mut self) -> Result<()> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
+    /// Takes a chunk: all of it, or else it tells of what is left.
+    fn take(&mut self, chunk: &mut Bytes) -> Result<Filled> {
+        self.volume.check_open()?;
+        let count = chunk.len() as u64;
+        let len = self.len.saturating_add(count);
+        if let Some(declared) = self.draft.expected_len()
+            && len > declared
+        {
+            return Err(Error::corrupt(format!(
+                "more bytes were written than the {declared} that were declared"
+            )));
+        }
+        check_size(&self.volume, len)?;
+        self.check_large(len)?;
+        self.len = len;
+        if count == 0 {
+            return Ok(Filled::All);
+        }
+        let large = self.volume.settings.large_object;
+        let expected = self.draft.expected_len().unwrap_or(large);
+        let gathers = self.blob.is_none() && len.max(expected) <= large;
+        if gathers && self.staged.stage().append(chunk, expected)? {
+            return Ok(Filled::All);
+        }
+        let stage = self.staged.stage();
+        let blob = (self.blob).get_or_insert_with(|| BlobWriter::new(stage));
+        let filled = blob.take(chunk)?;
+        if filled == Filled::All {
+            self.staged.stage().acknowledge(count);
+        }
+        Ok(filled)
+    }
+
+    async fn take_rest(&mut self, filled: Filled, rest: Bytes, count: u64) -> Result<()> {
+        let taken = match &mut self.blob {
+            Some(blob) => blob.take_rest(filled, rest).await,
+            None => Ok(()),
+        };
+        if let Err(error) = taken {
+            return Err(self.fail(error));
+        }
+        self.staged.stage().acknowledge(count);
+        self.failed = None;
+        Ok(())
+    }
+
+    fn check_commit(&self) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
         self.volume.check_open()?;
-        self.draft.check_len(self.stage.len())
+        self.draft.check_len(self.len)
     }
 
-    /// A commit of what is in memory: at once, where nothing is undone by it.
-    fn commit_small(mut self, value: Bytes) -> Reply<'static, Commit> {
+    fn metadata(&mut self, checksum: u32) -> Metadata {
+        let version = Version(self.volume.log.draw());
+        std::mem::take(&mut self.draft).commit(self.len, version, Some(checksum))
+    }
+
+    fn commit_small(mut self: Box<Self>) -> Reply<'static, Commit> {
+        let value = self.staged.freeze();
         let metadata = self.metadata(crc32c::crc32c(&value));
         let record = Record::object(self.hash, self.key.as_key(), &metadata, value);
-        let publication = Publication {
-            key: self.key.as_key(),
-            record: &record,
-            blob: None,
-            fence: self.fence.as_ref(),
-            instead: None,
-        };
-        match self.volume.try_publish(&publication, Patience::Immediate) {
+        self.volume.intake.charge(record.size() as u64);
+        match self
+            .volume
+            .try_publish(&self.publication(&record, None), Patience::Immediate)
+        {
             Ok(Change::Done) => {
-                self.stage.settle();
+                self.staged.stage().settle();
                 Reply::ready(Ok(Volume::done(metadata)))
             }
             Ok(Change::Superseded) => Reply::ready(Ok(Commit::Superseded)),
-            _ => Reply::later(self.publish_small(record, metadata)),
+            Ok(Change::Later | Change::Settling(_)) | Err(Refusal::Wait) => {
+                Reply::later(async move { self.publish(&record, None, metadata).await })
+            }
+            Err(Refusal::Error(error)) => Reply::ready(Err(self.volume.refuse(error))),
         }
     }
 
-    async fn publish_small(self, record: Record, metadata: Metadata) -> Result<Commit> {
-        let publication = Publication {
+    fn publication<'a>(
+        &'a self,
+        record: &'a Record,
+        blob: Option<&'a Arc<Blob>>,
+    ) -> Publication<'a> {
+        Publication {
             key: self.key.as_key(),
-            record: &record,
-            blob: None,
+            record,
+            blob,
             fence: self.fence.as_ref(),
             instead: None,
-        };
-        let commit = self.volume.publish(publication).await?;
+        }
+    }
+
+    async fn publish(
+        &self,
+        record: &Record,
+        blob: Option<&Arc<Blob>>,
+        metadata: Metadata,
+    ) -> Result<Commit> {
+        let commit = self.volume.publish(self.publication(record, blob)).await?;
         if !commit.is_done() {
             return Ok(commit);
         }
-        self.stage.settle();
+        self.staged.stage().settle();
         Ok(Volume::done(metadata))
     }
 
-    /// A commit of a file: finished, given room, then published.
-    async fn commit_large(mut self) -> Result<Commit> {
-        let Some(mut file) = self.blob.take() else {
-            return Ok(Commit::Superseded);
+    async fn commit_spilled(mut self: Box<Self>, mut blob: BlobWriter) -> Result<Commit> {
+        if let Err(error) = blob.finish().await {
+            return Err(self.fail(error));
+        }
+        if self.len <= self.volume.settings.large_object {
+            return self.commit_read_back(blob).await;
+        }
+        let admitted = match self.make_durable(&blob).await {
+            Ok(()) => blob.admit(self.hash, self.len).await,
+            Err(error) => Err(error),
         };
-        let finished = file.finish(&self.stage).await;
-        finished.map_err(|error| self.volume.refuse(error))?;
-        let metadata = self.metadata(file.checksum());
-        let len = metadata.len();
-        let blob = Arc::new(Blob::new(file.id(), self.hash, len));
-        let mut admitted = Admitted {
-            volume: &self.volume,
-            stage: &self.stage,
-            blob: &blob,
-            file: &mut file,
-            bytes: 0,
+        let published = match admitted {
+            Ok(published) => published,
+            Err(error) => return Err(self.fail(error)),
         };
-        let room = self.volume.room.admit(blob.file_len()).await;
-        room.map_err(|error| self.volume.refuse(error))?;
-        admitted.bytes = blob.file_len();
-        let name = BlobName { id: blob.id, len };
+        let metadata = self.metadata(blob.checksum());
+        let (id, len) = (blob.id(), self.len);
+        let name = BlobName { id, len };
         let record = Record::blob(self.hash, self.key.as_key(), &metadata, name);
-        let publication = Publication {
-            key: self.key.as_key(),
-            record: &record,
-            blob: Some(&blob),
-            fence: self.fence.as_ref(),
-            instead: None,
-        };
-        let commit = self.volume.publish(publication).await?;
-        drop(admitted);
-        Ok(if commit.is_done() {
-            Volume::done(metadata)
-        } else {
-            commit
-        })
+        self.publish(&record, Some(&published), metadata).await
     }
-}
 
-/// Room that was given to a blob. If the blob was not published when this goes, the room is given
-/// back, and its file is removed.
-struct Admitted<'a> {
-    volume: &'a Volume,
-    stage: &'a Stage,
-    blob: &'a Blob,
-    file: &'a mut BlobWriter,
-    bytes: u64,
-}
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        // Whatever became of it since, it was published, and its file is the store's affair.
-        if self.blob.standing() == Standing::Fresh {
-            if self.bytes > 0 {
-                self.volume.room.give_back(self.bytes);
-            }
-        } else {
-            self.file.published();
-            self.stage.settle();
+    async fn make_durable(&self, blob: &BlobWriter) -> Result<()> {
+        match self.volume.settings.durability {
+            Durability::Relaxed => Ok(()),
+            Durability::OnCommit => blob.sync().await,
         }
     }
+
+    /// A small object that was in a file for want of memory. Few of them are in memory at once.
+    async fn commit_read_back(mut self: Box<Self>, blob: BlobWriter) -> Result<Commit> {
+        let writes = Arc::clone(&self.volume.intake.writes);
+        let permit = writes.acquire_owned().await;
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let value = match blob.read_back(len).await {
+            Ok(value) => value,
+            Err(error) => return Err(self.fail(error)),
+        };
+        let metadata = self.metadata(blob.checksum());
+        let record = Record::object(self.hash, self.key.as_key(), &metadata, value);
+        let committed = self.publish(&record, None, metadata).await;
+        drop(permit);
+        committed
+    }
+}
+
+/// `TooLarge` for a body that the store does not take.
+fn check_size(volume: &Volume, len: u64) -> Result<()> {
+    let max = volume.settings.object_max;
+    if len > max {
+        return Err(Error::too_large(format!(
+            "the object has {len} bytes or more, at most {max} are taken"
+        )));
+    }
+    Ok(())
 }
 
 impl Writer for DiskWriter {
-    fn write(&mut self, chunk: Bytes) -> Reply<'_, ()> {
+    fn write(&mut self, mut chunk: Bytes) -> Reply<'_, ()> {
         if let Some(error) = &self.failed {
             return Reply::ready(Err(error.clone()));
         }
-        if let Err(error) = self.check(&chunk) {
-            self.failed = Some(error.clone());
-            return Reply::ready(Err(error));
+        let count = chunk.len() as u64;
+        match self.take(&mut chunk) {
+            Ok(Filled::All) => Reply::ready(Ok(())),
+            Ok(filled) => {
+                // Unless it comes to its end a part of the chunk is missing.
+                self.failed = Some(Error::invalid("a write was dropped before it was done"));
+                Reply::later(self.take_rest(filled, chunk, count))
+            }
+            Err(error) => Reply::ready(Err(self.fail(error))),
         }
-        if self.take(&chunk) {
-            return Reply::ready(Ok(()));
-        }
-        Reply::later(async move {
-            // Whoever drops this reply does not know how much of the chunk was taken.
-            self.failed = Some(Error::invalid("a write was given up before it had ended"));
-            let appended = self.append(&chunk).await;
-            self.failed = appended.as_ref().err().cloned();
-            appended
-        })
     }
 
     fn commit(mut self: Box<Self>) -> Reply<'static, Commit> {
-        if let Err(error) = self.ready() {
+        if let Err(error) = self.check_commit() {
             return Reply::ready(Err(error));
         }
-        if self.blob.is_some() {
-            return Reply::later(self.commit_large());
-        }
-        match self.stage.whole() {
-            Some(value) => self.commit_small(value),
-            None => Reply::ready(Err(closed())),
+        match self.blob.take() {
+            None => self.commit_small(),
+            Some(blob) => Reply::later(self.commit_spilled(blob)),
         }
     }
 
@@ -285,28 +297,16 @@ impl Writer for DiskWriter {
         match self.blob.take() {
             None => Reply::ready(Ok(())),
             Some(blob) => Reply::later(async move {
-                drop(self);
-                blob.abort().await
+                blob.abort().await;
+                Ok(())
             }),
         }
     }
 
     fn staged(&self) -> Option<Arc<dyn Staged>> {
-        Some(Arc::clone(&self.stage) as Arc<dyn Staged>)
+        Some(Arc::new(Handle::new(self.staged.stage())))
     }
 }
 
-fn check_len(volume: &Volume, len: u64) -> Result<()> {
-    let max = volume.settings.object_max;
-    if len > max {
-        return Err(Error::too_large(format!(
-            "an object of {len} bytes or more is above the limit of {max}"
-        )));
-    }
-    Ok(())
-}
-
-/// The runtime that the store was opened in has ended.
-pub(crate) fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store's runtime has ended")
-}
+#[cfg(test)]
+mod tests;
