@@ -11,7 +11,7 @@ use crate::{
 
 #[tokio::test]
 async fn s49_an_oversized_object_is_refused_and_evicts_nothing() {
-    let (folder, store) = with(8 * MIB, |builder| builder.object_max(MIB)).await;
+    let (_folder, store) = with(8 * MIB, |builder| builder.object_max(MIB)).await;
     for id in 0..100 {
         set(&store, &format!("{id}"), id, 30 * KIB).await;
     }
@@ -39,7 +39,6 @@ async fn s49_an_oversized_object_is_refused_and_evicts_nothing() {
     // Exactly the limit is taken.
     set(&store, "x", 1, usize::try_from(MIB).unwrap()).await;
     finds(&store, "x", 1).await;
-    drop(folder);
 }
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
