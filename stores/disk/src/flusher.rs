@@ -52,10 +52,14 @@ fn write(volume: &Volume, chunk: &Arc<Chunk>) {
             volume.counters.io_errors.add(1);
             tracing::warn!(%error, segment = segment.id, "cannot write to a segment");
         }
-        volume.lost(chunk);
+        // What got through before the failure must not be found by a start: once its entry is gone,
+        // a delete has nothing to void.
+        let is_cut = behind_hole || segment.file.set_len(segment.flushed()).is_ok();
+        volume.lost(chunk, is_cut);
         volume.log.abandon(segment);
-        volume.room.failed(error);
+        // In this order: whoever finds that writing works again clears the failure first.
         volume.log.set_down(Some(error.clone()));
+        volume.room.failed(error);
     }
     volume.log.wrote(chunk, &result);
     if chunk.seals {
@@ -66,11 +70,11 @@ fn write(volume: &Volume, chunk: &Arc<Chunk>) {
 }
 
 /// Syncs what a turn has written, where each commit waits for that.
-fn sync(volume: &Volume, chunks: &[Arc<Chunk>]) {
+pub(crate) fn sync(volume: &Volume, chunks: &[Arc<Chunk>]) {
     for chunk in chunks {
-        if chunk.segment.take_dirty()
-            && let Err(error) = chunk.segment.file.sync_data()
-        {
+        // Though nothing be dirty any more: the sealer may have taken that on, and not be done.
+        chunk.segment.take_dirty();
+        if let Err(error) = chunk.segment.file.sync_data() {
             volume.counters.io_errors.add(1);
             let error = failed(Some(error));
             volume.log.unsynced(chunk, &error);

@@ -369,8 +369,9 @@ impl Volume {
         true
     }
 
-    /// Drops the entries of records that could not be written.
-    pub(crate) fn lost(&self, chunk: &Chunk) {
+    /// Drops the entries of records that could not be written. Unless the file `is_cut` off before
+    /// them, a start may find some of them all the same.
+    pub(crate) fn lost(&self, chunk: &Chunk, is_cut: bool) {
         let mut rest = &chunk.bytes[..];
         let mut offset = chunk.offset;
         if offset == 0 {
@@ -389,7 +390,7 @@ impl Volume {
             if header.kind == Kind::Tombstone {
                 self.index.write(header.hash).set_unvoided();
             } else {
-                self.lose(header.hash, place);
+                self.lose(header.hash, place, is_cut);
             }
             let Some(next) = rest.get(size..) else { break };
             rest = next;
@@ -397,7 +398,7 @@ impl Volume {
         }
     }
 
-    fn lose(&self, hash: u64, place: Place) {
+    fn lose(&self, hash: u64, place: Place, is_cut: bool) {
         let mut entry = self.index.write(hash);
         let Some(word) = entry.at(place) else {
             return;
@@ -409,7 +410,7 @@ impl Volume {
             return;
         }
         let removed = entry.remove();
-        if word.is_shadow() {
+        if word.is_shadow() || !is_cut {
             entry.set_unvoided();
         }
         drop(entry);
