@@ -32,6 +32,8 @@ const UNLINKS_MAX: usize = 32;
 const UNLINK_PAUSE: Duration = Duration::from_millis(10);
 /// After so long what could not be evicted is tried again.
 const BLOCKED_TIME: Duration = DOWN_TIME;
+/// So often, before who waits for it is turned away.
+const BLOCKED_TRIES: u32 = 3;
 /// For so long what is about to be committed is waited for: then it can go for what waits.
 const COMMIT_TIME: Duration = Duration::from_secs(1);
 /// For so long at most files are removed when the store is closed; a start removes the others.
@@ -48,7 +50,6 @@ pub(crate) fn run(volume: &Arc<Volume>) {
         refuse_at: None,
         held: Vec::new(),
     };
-    keeper.adopt();
     while !volume.room.is_stopped() {
         if !keeper.turn() {
             volume.room.keeper_sleep(keeper.next());
@@ -56,6 +57,34 @@ pub(crate) fn run(volume: &Arc<Volume>) {
     }
     keeper.leave();
     drop(ended);
+}
+
+/// Puts in line what was found at the start. Before the threads begin: the sealer hands over what it
+/// has sealed, and nothing may be there twice.
+pub(crate) fn adopt(volume: &Volume) {
+    let Volume {
+        room,
+        index,
+        segments,
+        ..
+    } = volume;
+    // The others are on their way to the sealer.
+    for segment in segments.all() {
+        if matches!(segment.footer(), FooterPlace::File) {
+            room.victims(|victims| victims.add_segment(segment));
+        }
+    }
+    // All blobs are in probation; those whose record was moved had to do with the main log.
+    let mut blobs = index.blobs();
+    blobs.sort_unstable_by_key(|blob| blob.id);
+    for blob in blobs {
+        let word = index.read(blob.hash).get(blob.hash);
+        let segment = word.and_then(|word| segments.get(word.place().slot));
+        if segment.is_some_and(|segment| segment.queue == Queue::Main) {
+            let stamp = blob.id;
+            room.victims(|victims| victims.place(blob, Queue::Main, stamp));
+        }
+    }
 }
 
 /// Tells the sealer, however the keeper ends.
@@ -94,33 +123,6 @@ pub(crate) enum Outcome {
 }
 
 impl Keeper<'_> {
-    /// Puts in line what was found at the start.
-    fn adopt(&mut self) {
-        let Volume {
-            room,
-            index,
-            segments,
-            ..
-        } = self.volume;
-        // The others are on their way to the sealer.
-        for segment in segments.all() {
-            if matches!(segment.footer(), FooterPlace::File) {
-                room.victims(|victims| victims.add_segment(segment));
-            }
-        }
-        // All blobs are in probation; those whose record was moved had to do with the main log.
-        let mut blobs = index.blobs();
-        blobs.sort_unstable_by_key(|blob| blob.id);
-        for blob in blobs {
-            let word = index.read(blob.hash).get(blob.hash);
-            let segment = word.and_then(|word| segments.get(word.place().slot));
-            if segment.is_some_and(|segment| segment.queue == Queue::Main) {
-                let stamp = blob.id;
-                room.victims(|victims| victims.place(blob, Queue::Main, stamp));
-            }
-        }
-    }
-
     /// Does a little of everything; `false` where there is nothing to do for now.
     fn turn(&mut self) -> bool {
         self.look_at_health();
@@ -256,10 +258,11 @@ impl Keeper<'_> {
             None if was_under_way => return false,
             None => return self.find_victims(want, was_landing),
         };
-        self.refuse_at = None;
         if outcome == Outcome::Blocked {
             let at = Instant::now() + BLOCKED_TIME;
             self.unblock_at.get_or_insert(at);
+        } else {
+            self.refuse_at = None;
         }
         outcome != Outcome::Stopped
     }
@@ -278,14 +281,15 @@ impl Keeper<'_> {
             log.settled_blocking(log.draw());
             return true;
         }
-        if self.unblock_at.is_some() {
-            // What cannot go now may go then.
-            self.refuse_at = None;
-            return false;
-        }
         let now = Instant::now();
-        let is_landing = was_landing || room.is_landing();
-        if is_landing && *self.refuse_at.get_or_insert(now + COMMIT_TIME) > now {
+        // What cannot go now may go when it is tried again; but not for ever.
+        let patience = match self.unblock_at {
+            Some(_) => Some(BLOCKED_TIME * BLOCKED_TRIES),
+            None => (was_landing || room.is_landing()).then_some(COMMIT_TIME),
+        };
+        if let Some(patience) = patience
+            && *self.refuse_at.get_or_insert(now + patience) > now
+        {
             return false;
         }
         let is_refused = room.refuse_first();

@@ -141,6 +141,7 @@ impl Door {
             runtime,
             closed: false.into(),
         });
+        keeper::adopt(&volume);
         for segment in unsealed {
             volume.room.seal(segment);
         }
