@@ -267,6 +267,11 @@ impl Stripe {
         self.blobs.get(&hash)
     }
 
+    /// See [`Locked::is_unvoided`].
+    pub(crate) fn is_unvoided(&self, hash: u64) -> bool {
+        self.unvoided.contains(&hash)
+    }
+
     /// Finds an entry and counts the hit.
     pub(crate) fn hit(&self, hash: u64) -> Option<Word> {
         let entry = self.find(hash)?;
@@ -312,7 +317,7 @@ impl Locked<'_> {
 
     /// Whether a start may still find a record of this hash, though it has no entry.
     pub(crate) fn is_unvoided(&self) -> bool {
-        self.stripe.unvoided.contains(&self.hash)
+        self.stripe.is_unvoided(self.hash)
     }
 
     /// Notes that what was there could not be voided; an entry says so by its shadow.

@@ -121,8 +121,13 @@ impl Reclaim<'_, '_> {
         let Contents {
             live,
             tombstones,
+            unvoided,
             mut triage,
-        } = self.source().contents();
+        } = self.source().contents().map_err(|error| {
+            tracing::warn!(%error, segment = self.victim.id, "cannot read a segment");
+            self.volume.counters.io_errors.add(1);
+            Outcome::Blocked
+        })?;
         let mut blobs = Triage::new(&[u64::MAX; 4], self.victim.end() / BLOB_SHARE);
         for (at, live) in live.iter().enumerate() {
             self.pause(at)?;
@@ -138,9 +143,13 @@ impl Reclaim<'_, '_> {
                 fate = self.copy(live)?;
             }
             if fate == Fate::Evicted {
-                self.void(live)?;
+                self.void(live.hash, live.sequence, Some(live.place))?;
                 self.gone.push((live.hash, live.place));
             }
+        }
+        for (at, dead) in unvoided.iter().enumerate() {
+            self.pause(at)?;
+            self.void(dead.hash, dead.sequence, None)?;
         }
         for (at, tombstone) in tombstones.iter().enumerate() {
             self.pause(at)?;
@@ -195,7 +204,8 @@ impl Reclaim<'_, '_> {
                 return Ok(Fate::Dead);
             };
             let how = How {
-                shadow: word.is_shadow(),
+                // What it is a copy of is still there, and may be for long if this ends early.
+                shadow: true,
                 // An object belongs to the main queue; a blob stands in a line of its own.
                 anywhere: word.is_blob(),
                 ..How::kept()
@@ -237,9 +247,9 @@ impl Reclaim<'_, '_> {
         }
     }
 
-    /// Makes sure that when this object goes no older one comes back. Its entry stays, for as long
-    /// as its file.
-    fn void(&mut self, live: &Live) -> Step<()> {
+    /// Makes sure that when this record goes no older one comes back. The entry that points to it
+    /// stays, for as long as its file; without one, nobody could void what is older before.
+    fn void(&mut self, hash: u64, sequence: u64, place: Option<Place>) -> Step<()> {
         let Volume {
             index,
             log,
@@ -247,17 +257,24 @@ impl Reclaim<'_, '_> {
             counters,
             ..
         } = self.volume;
-        if self.oldest_elsewhere >= live.sequence {
+        if self.oldest_elsewhere >= sequence {
             return Ok(());
         }
-        let tombstone = Record::tombstone(live.hash, 0);
+        let tombstone = Record::tombstone(hash, 0);
         loop {
-            let entry = index.write(live.hash);
-            let word = entry.at(live.place);
-            if !word.is_some_and(Word::is_shadow) {
+            let mut entry = index.write(hash);
+            let is_needed = match place {
+                Some(place) => entry.at(place).is_some_and(Word::is_shadow),
+                None => entry.is_unvoided(),
+            };
+            if !is_needed {
                 return Ok(());
             }
             let appended = log.append(segments, &tombstone, How::kept());
+            if let (None, Ok(appended)) = (place, &appended) {
+                entry.set_voided();
+                entry.raise_barrier(appended.sequence);
+            }
             drop(entry);
             match appended {
                 Ok(appended) => {
@@ -285,10 +302,9 @@ impl Reclaim<'_, '_> {
         };
         let seed = self.victim.seed;
         let victim = Head::parse(&bytes, seed).and_then(|head| head.victim());
-        let (Some(victim), Some(record)) = (victim, Record::again(&bytes, seed)) else {
-            // A start would not see it either.
-            return Ok(());
-        };
+        let found = victim.zip(Record::again(&bytes, seed));
+        // One that is damaged counts all the same: a start goes by the segment's list.
+        let (victim, record) = found.unwrap_or_else(|| (0, Record::tombstone(entry.hash, 0)));
         if victim != 0 && !self.others.contains(&victim) {
             return Ok(());
         }

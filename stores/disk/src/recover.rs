@@ -220,6 +220,9 @@ impl Base<'_> {
             if let Some(BlobName { id, len }) = name {
                 let blob = Arc::new(Blob::new(id, commit.hash, len));
                 index.write(commit.hash).put(commit.word, Some(blob));
+            } else if commit.word.is_shadow() {
+                // Its record still voids older ones, until its segment goes.
+                index.write(commit.hash).set_unvoided();
             }
         }
         Ok(())

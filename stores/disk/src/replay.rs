@@ -101,8 +101,12 @@ fn update(index: &Index, records: &[Replayed], commits: &mut Vec<Commit>) {
         let mut entry = index.write(last.hash);
         let old = entry.remove();
         let Some(mut word) = word else {
+            entry.set_voided();
             continue;
         };
+        if entry.is_unvoided() {
+            word = word.with_shadow();
+        }
         if let Some(old) = old {
             word = word.with_shadow().with_frequency(old.word.frequency());
         }

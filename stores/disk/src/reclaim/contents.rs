@@ -31,6 +31,8 @@ pub(super) struct Source<'a> {
 pub(super) struct Contents {
     pub(super) live: Vec<Live>,
     pub(super) tombstones: Vec<FooterEntry>,
+    /// Of hashes without an entry: until these are gone, a start finds nothing older of theirs.
+    pub(super) unvoided: Vec<FooterEntry>,
     /// Decides about objects.
     pub(super) triage: Triage,
 }
@@ -45,20 +47,25 @@ pub(super) struct Live {
 }
 
 impl Source<'_> {
-    pub(super) fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> io::Result<Contents> {
         let index = &self.volume.index;
-        let (mut live, mut tombstones) = (Vec::new(), Vec::new());
+        let (mut live, mut tombstones, mut unvoided) = (Vec::new(), Vec::new(), Vec::new());
         let mut census = Census::default();
-        for entry in self.entries() {
+        for entry in self.entries()? {
             if entry.kind == Kind::Tombstone {
                 tombstones.push(entry);
                 continue;
             }
             let place = self.place(&entry);
-            let word = index.read(entry.hash).get(entry.hash);
+            let stripe = index.read(entry.hash);
+            let word = stripe.get(entry.hash);
             let Some(word) = word.filter(|word| word.place() == place) else {
+                if stripe.is_unvoided(entry.hash) {
+                    unvoided.push(entry);
+                }
                 continue;
             };
+            drop(stripe);
             let frequency = word.frequency();
             if !word.is_blob() {
                 census[usize::from(frequency)] += place.len() as u64;
@@ -72,11 +79,12 @@ impl Source<'_> {
             });
         }
         let triage = Triage::new(&census, self.budget());
-        Contents {
+        Ok(Contents {
             live,
             tombstones,
+            unvoided,
             triage,
-        }
+        })
     }
 
     /// The bytes of objects that may be written again.
@@ -93,23 +101,24 @@ impl Source<'_> {
         }
     }
 
-    /// The segment's records: by its footer, or where that cannot be read by its records and by the
-    /// index, which knows all that count.
-    fn entries(&self) -> Vec<FooterEntry> {
+    /// The segment's records: by its footer, or where that is damaged by its records and by the
+    /// index, which knows all that count. A failure to read is no damage: the tombstones that are
+    /// there would be lost.
+    fn entries(&self) -> io::Result<Vec<FooterEntry>> {
         let segment = self.segment;
         match segment.footer() {
-            FooterPlace::Memory(footer) => return footer.entries.clone(),
+            FooterPlace::Memory(footer) => return Ok(footer.entries.clone()),
             FooterPlace::Active => {}
             FooterPlace::File => {
-                let read = footer::read(&segment.file, segment.seed, false);
-                if let Ok(Some(footer)) = read {
-                    return footer.entries;
+                if let Some(footer) = footer::read(&segment.file, segment.seed, false)? {
+                    return Ok(footer.entries);
                 }
             }
         }
         tracing::warn!(segment = segment.id, "the list of a segment is damaged");
-        let found = scan::records(&segment.file, segment.seed, segment.flushed());
-        let mut entries = found.map_or_else(|_| Vec::new(), |found| found.footer.entries);
+        let limit = segment.flushed().min(segment.file.len()?);
+        let found = scan::records(&segment.file, segment.seed, limit)?;
+        let mut entries = found.footer.entries;
         let known: HashSet<_> = entries.iter().map(|entry| entry.offset).collect();
         let kind = |is_blob| if is_blob { Kind::Blob } else { Kind::Object };
         for (hash, word, _) in self.volume.index.stripes().flatten() {
@@ -126,7 +135,7 @@ impl Source<'_> {
                 });
             }
         }
-        entries
+        Ok(entries)
     }
 
     pub(super) fn place(&self, entry: &FooterEntry) -> Place {

@@ -197,20 +197,25 @@ impl Shard<'_> {
         let count = u32_at(self.bytes, 0) as usize;
         let (entries, mut names) = self.bytes[8..].split_at(count * 16);
         let mut is_sane = true;
+        let mut unvoided = Vec::new();
         let entries = entries.chunks_exact(16).filter_map(|bytes| {
             let (hash, word) = (u64_at(bytes, 0), Word(u64_at(bytes, 8)));
             is_sane &= Index::stripe_of(hash) == self.stripe;
-            let blob = if word.is_blob() {
-                let name = names.split_off(..16);
-                is_sane &= name.is_some();
-                Some(self.blob(hash, name?)?)
-            } else {
-                None
-            };
+            let name = word.is_blob().then(|| names.split_off(..16));
+            is_sane &= name != Some(None);
+            let blob = name.flatten().and_then(|name| self.blob(hash, name));
             let word = self.translate(word)?;
+            if word.is_blob() && blob.is_none() {
+                // Its record still voids older ones, until its segment goes.
+                unvoided.extend(word.is_shadow().then_some(hash));
+                return None;
+            }
             is_sane.then_some((hash, word, blob))
         });
         index.fill(self.stripe, count, entries);
+        for hash in unvoided {
+            index.write(hash).set_unvoided();
+        }
         is_sane && names.is_empty()
     }
 

@@ -2,13 +2,14 @@
 //!
 //! `run` repeats one workload and holds what it reads against what was acknowledged; `sweep` makes
 //! each call of that workload fail in turn, `restart` each of a start; `full_disk` and `broken` have
-//! a fault each.
+//! a fault each, `old` what may bring an older object back.
 
 #![allow(clippy::unwrap_used)] // All of it is tests.
 
 mod broken;
 mod full_disk;
 mod objects;
+mod old;
 mod panics;
 mod restart;
 mod run;

@@ -91,7 +91,7 @@ async fn start(path: &Path, model: &Model, rule: Rule) {
     store.close().await.unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
