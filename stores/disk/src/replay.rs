@@ -71,7 +71,8 @@ impl Replay {
     /// Brings the index up to date, but for the blobs that are given back.
     pub(crate) fn merge(self, index: &Index) -> Vec<Commit> {
         let mut commits = Vec::new();
-        let begins = index.entries() == 0;
+        // A snapshot without entries may still know of hashes that nothing voids.
+        let begins = self.boundary == 0 && index.entries() == 0;
         for (stripe, mut records) in self.stripes.into_iter().enumerate() {
             records.sort_unstable_by_key(|record| (record.hash, record.sequence));
             if begins {
@@ -167,6 +168,19 @@ mod tests {
     fn at(index: &Index, hash: u64) -> Option<(u32, bool)> {
         let word = index.read(hash).get(hash)?;
         Some((word.place().offset, word.is_shadow()))
+    }
+
+    #[test]
+    fn what_nothing_voids_is_shadowed_by_what_comes() {
+        let index = Index::new();
+        for hash in 1..=3 {
+            index.write(hash).set_unvoided();
+        }
+        let records = [entry(1, 12, Kind::Object), entry(2, 13, Kind::Tombstone)];
+        merged(&index, 10, &records);
+        assert_eq!(at(&index, 1), Some((12, true)));
+        let is_unvoided = [1, 2, 3].map(|hash| index.read(hash).is_unvoided(hash));
+        assert_eq!(is_unvoided, [false, false, true]);
     }
 
     #[test]
