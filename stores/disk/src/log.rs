@@ -9,9 +9,12 @@
 //    `Progress::failures`.
 // 4. No file is touched under the lock.
 
+mod active;
+mod progress;
+mod view;
+
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,11 +25,13 @@ use std::{
 use larder_store::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, watch};
 
+pub(crate) use self::active::Chunk;
+use self::{active::Active, progress::Progress};
 use crate::{
-    footer::{ENTRY_LEN, Footer, FooterEntry},
+    footer::{ENTRY_LEN, Footer},
     index::Place,
     medium::File,
-    record::{Kind, Record, UNIT},
+    record::{Kind, Record},
     segment::{FooterPlace, Parts, Queue, SEGMENT_HEADER_LEN, Segment, Segments},
     segment_header,
 };
@@ -86,48 +91,12 @@ struct State {
     stopped: bool,
 }
 
-struct Active {
-    segment: Arc<Segment>,
-    /// Where the next record goes.
-    end: u64,
-    /// What is not yet in a chunk; it ends at `end`.
-    buffer: Vec<u8>,
-    /// The sequence number of the first record in `buffer`.
-    first: u64,
-    footer: Footer,
-}
-
-/// Bytes on their way into a segment.
-pub(crate) struct Chunk {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
-    /// The sequence numbers that are in it, and maybe in others.
-    pub(crate) sequences: Range<u64>,
-    /// Nothing follows in this segment.
-    pub(crate) seals: bool,
-}
-
 /// A file that is ready to become a segment.
 pub(crate) struct Spare {
     pub(crate) id: u64,
     pub(crate) file: File,
     pub(crate) allocated: u64,
 }
-
-/// How far writing has come.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Progress {
-    /// All records with a smaller number have reached the kernel, or failed.
-    flushed: u64,
-    /// The latest failures.
-    failures: VecDeque<(Range<u64>, Error)>,
-}
-
-/// The records of which [`Log::page`] tells at once.
-const PAGE_ENTRIES: usize = 1024;
-/// Failures that are remembered for those who wait.
-const FAILURES_MAX: usize = 64;
 
 /// A record that has its place.
 #[derive(Clone, Copy, Debug)]
@@ -176,12 +145,6 @@ impl How {
             ..Self::new(Queue::Main)
         }
     }
-}
-
-/// See [`Log::cut`].
-pub(crate) struct Cut {
-    pub(crate) boundary: u64,
-    pub(crate) covered: Vec<(Arc<Segment>, u64)>,
 }
 
 /// What one turn of the writing thread has to do.
@@ -452,12 +415,6 @@ impl Log {
         }
     }
 
-    /// Says that a chunk was written, and could not be synced.
-    pub(crate) fn unsynced(&self, chunk: &Chunk, error: &Error) {
-        self.progress
-            .send_modify(|progress| progress.fail(&chunk.sequences, error));
-    }
-
     /// Ends the active segment that a failed chunk belongs to, so that nothing follows a hole.
     pub(crate) fn abandon(&self, segment: &Segment) -> Vec<Arc<Chunk>> {
         let mut state = self.lock();
@@ -471,67 +428,6 @@ impl Log {
         }
         let of_it = |chunk: &&Arc<Chunk>| chunk.segment.id == segment.id;
         state.chunks.iter().filter(of_it).cloned().collect()
-    }
-
-    /// Says that all that is below this number has been written, or has failed.
-    pub(crate) fn reached(&self, boundary: u64) {
-        self.progress.send_modify(|progress| {
-            progress.flushed = progress.flushed.max(boundary);
-        });
-        drop(self.lock());
-        self.moved.notify_all();
-    }
-
-    /// Whether a record has reached the kernel, or has failed to.
-    pub(crate) fn is_settled(&self, sequence: u64) -> bool {
-        self.progress.borrow().flushed > sequence
-    }
-
-    /// Waits until a record has reached the kernel (or the disk, by setting); the error of its
-    /// write where that has failed.
-    pub(crate) async fn settled(&self, sequence: u64) -> Result<()> {
-        if !self.is_settled(sequence) {
-            self.urge();
-        }
-        let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|progress| progress.flushed > sequence);
-        let Ok(progress) = reached.await else {
-            return Err(closed());
-        };
-        let failure = (progress.failures.iter()).find(|(range, _)| range.contains(&sequence));
-        failure.map_or(Ok(()), |(_, error)| Err(error.clone()))
-    }
-
-    /// As [`settled`](Self::settled), for the store's own threads. Of [`ENDED`] it waits until
-    /// nothing is written any more.
-    pub(crate) fn settled_blocking(&self, sequence: u64) {
-        self.urge();
-        let mut state = self.lock();
-        while !self.is_settled(sequence) {
-            let waited = self.moved.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// What everything up to now amounts to, for a snapshot: all that is below the boundary stands
-    /// in these segments before these ends, and all else does not. Waits until it is flushed.
-    pub(crate) fn cut(&self, segments: &Segments) -> Cut {
-        let state = self.lock();
-        let boundary = self.next_sequence();
-        let covered = extent(&state, segments);
-        drop(state);
-        if let Some(last) = boundary.checked_sub(1) {
-            self.settled_blocking(last);
-        }
-        // What could not be written is in no snapshot.
-        let flushed = |(segment, end): (Arc<Segment>, u64)| {
-            let end = end.min(segment.flushed());
-            (segment, end)
-        };
-        Cut {
-            boundary,
-            covered: covered.into_iter().map(flushed).collect(),
-        }
     }
 
     fn urge(&self) {
@@ -586,57 +482,6 @@ impl Log {
         self.retry();
     }
 
-    /// Reads a record that is not yet in its file; `false` where it is not here either.
-    pub(crate) fn read(&self, segment: &Segment, offset: u64, into: &mut [u8]) -> bool {
-        let state = self.lock();
-        let copy = |start: u64, bytes: &[u8], into: &mut [u8]| {
-            let Some(at) = offset.checked_sub(start) else {
-                return false;
-            };
-            let found = usize::try_from(at)
-                .ok()
-                .and_then(|at| bytes.get(at..at.checked_add(into.len())?));
-            found.is_some_and(|found| {
-                into.copy_from_slice(found);
-                true
-            })
-        };
-        let active = state.actives[segment.queue as usize].as_ref();
-        if let Some(active) = active.filter(|active| active.segment.id == segment.id)
-            && copy(active.buffer_start(), &active.buffer, into)
-        {
-            return true;
-        }
-        (state.chunks.iter())
-            .filter(|chunk| chunk.segment.id == segment.id)
-            .any(|chunk| copy(chunk.offset, &chunk.bytes, into))
-    }
-
-    /// What there is at this moment: each segment, and where its last record ends.
-    pub(crate) fn extent(&self, segments: &Segments) -> Vec<(Arc<Segment>, u64)> {
-        extent(&self.lock(), segments)
-    }
-
-    /// A part of what is known of the records of a segment that is appended to: it begins with the
-    /// record of this index, whose key stands there. `None` where the segment is sealed.
-    pub(crate) fn page(&self, segment: &Segment, index: usize, key_at: usize) -> Option<Footer> {
-        let state = self.lock();
-        let active = state.actives[segment.queue as usize].as_ref();
-        let active = active.filter(|active| active.segment.id == segment.id)?;
-        let entries = active.footer.entries.get(index..).unwrap_or_default();
-        let entries = &entries[..entries.len().min(PAGE_ENTRIES)];
-        let keys = active.footer.keys.get(key_at..).unwrap_or_default();
-        let mut end = 0;
-        for _ in entries {
-            let len = keys.get(end..end + 2)?;
-            end += 2 + usize::from(u16::from_le_bytes([len[0], len[1]]));
-        }
-        Some(Footer {
-            entries: entries.to_vec(),
-            keys: keys.get(..end)?.to_vec(),
-        })
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -644,69 +489,6 @@ impl Log {
     pub(crate) fn syncs(&self) -> bool {
         self.settings.sync
     }
-}
-
-impl Progress {
-    fn fail(&mut self, sequences: &Range<u64>, error: &Error) {
-        if self.failures.len() == FAILURES_MAX {
-            self.failures.pop_front();
-        }
-        self.failures.push_back((sequences.clone(), error.clone()));
-    }
-}
-
-impl Active {
-    #[allow(clippy::cast_possible_truncation)] // Within a segment, whose length is checked.
-    fn push(&mut self, record: &Record, sequence: u64, shadow: bool) -> Place {
-        let place = Place {
-            slot: self.segment.slot,
-            offset: (self.end / UNIT as u64) as u32,
-            size: (record.size() / UNIT) as u32,
-        };
-        record.write(sequence, shadow, self.segment.seed, &mut self.buffer);
-        self.end += record.size() as u64;
-        let entry = FooterEntry {
-            hash: record.hash(),
-            sequence,
-            offset: place.offset,
-            size: place.size,
-            kind: record.kind(),
-            shadow,
-        };
-        self.footer.add(entry, record);
-        if record.kind() != Kind::Tombstone {
-            self.segment.note_sequence(sequence);
-        }
-        place
-    }
-
-    fn buffer_start(&self) -> u64 {
-        self.end - self.buffer.len() as u64
-    }
-
-    /// Takes the buffer out, and puts an empty one in its place.
-    fn chunk(&mut self, next_sequence: u64, seals: bool, next: Vec<u8>) -> Chunk {
-        let offset = self.buffer_start();
-        let first = std::mem::replace(&mut self.first, u64::MAX);
-        let bytes = std::mem::replace(&mut self.buffer, next);
-        Chunk {
-            segment: Arc::clone(&self.segment),
-            offset,
-            bytes,
-            sequences: first.min(next_sequence)..next_sequence,
-            seals,
-        }
-    }
-}
-
-fn extent(state: &State, segments: &Segments) -> Vec<(Arc<Segment>, u64)> {
-    let ends = segments.all().into_iter().map(|segment| {
-        let active = state.actives[segment.queue as usize].as_ref();
-        let active = active.filter(|active| active.segment.id == segment.id);
-        let end = active.map_or_else(|| segment.end(), |active| active.end);
-        (segment, end)
-    });
-    ends.collect()
 }
 
 pub(crate) fn closed() -> Error {
