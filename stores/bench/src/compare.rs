@@ -158,6 +158,8 @@ mod tests {
             workload: "w".into(),
             tasks: 1,
             rate: None,
+            overdue: 0,
+            timed_every: 1,
             seconds,
             reads: 100,
             hits: 50,

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// Bytes of those that hit.
     pub bytes_hit: u64,
+    /// Requests after which the store refused to take the object, for its size or for want of room.
+    pub refused: u64,
 }
 
 #[allow(clippy::cast_precision_loss)] // Figures for people.
@@ -49,8 +51,8 @@ pub async fn hit_ratio(store: &dyn Store, trace: &Trace, default_size: u64) -> R
             continue;
         }
         match set(store, key, size, &zeros).await {
-            Err(error) if !(error.is_too_large() || error.is_full()) => return Err(error),
-            _ => {}
+            Err(error) if error.is_too_large() || error.is_full() => outcome.refused += 1,
+            set => set?,
         }
     }
     Ok(outcome)

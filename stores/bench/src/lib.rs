@@ -19,7 +19,7 @@
 //! let report = run(store, &workload, &Options::default()).await?;
 //! assert_eq!(report.hit_ratio(), Some(1.0));
 //! println!("{report}");
-//! # Ok::<(), larder_bench::BenchError>(())
+//! # Ok::<(), larder_bench::Error>(())
 //! # }).unwrap();
 //! ```
 //!
@@ -32,23 +32,35 @@
 
 mod compare;
 mod due;
+mod error;
 mod hit_ratio;
+mod keys;
 mod measure;
+mod null;
 mod open;
 mod plan;
 mod plot;
 mod report;
 mod run;
+mod sizes;
+mod target;
+mod task;
 mod trace;
 mod units;
 mod workload;
 
 pub use compare::{Comparison, compare};
+pub use error::Error;
 pub use hit_ratio::{Outcome, hit_ratio};
+pub use null::Null;
 pub use open::open;
 pub use plot::plot;
 pub use report::{Latency, PERCENTILES, Report};
-pub use run::{BenchError, Options, Progress, run};
+pub use run::{Options, Progress, run};
 pub use trace::Trace;
 pub use units::{parse_duration, parse_size};
 pub use workload::{Length, Mix, Popularity, Sizes, Workload};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

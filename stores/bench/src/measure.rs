@@ -41,6 +41,7 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Times are kept to three digits; one above four days is kept as such.
     pub(crate) fn time(&mut self, verb: Verb, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let times = &mut self.times[verb as usize];

@@ -5,31 +5,42 @@ use std::{error::Error, sync::Arc};
 use larder_disk::{Disk, Durability};
 use larder_memory::{Eviction, Memory};
 use larder_store::Store;
-use url::Url;
 
-use crate::units::parse_size;
+use crate::{Null, units::parse_size};
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Opens a store by its URL.
 ///
 /// - `memory:?capacity=64MiB&policy=s3-fifo|tiny-lfu|lru&object_max=16MiB`
 /// - `disk:./folder?capacity=1GiB&durability=relaxed|on-commit&segment_size=..&large_object=..`
+/// - `null:?size=4KiB`, which is no cache: [`Null`] tells what it is for.
 ///
-/// Sizes are bytes, or have a unit: `KiB`, `MiB`, `GiB`, `TiB`.
+/// Sizes are bytes, or have a unit: `KiB`, `MiB`, `GiB`, `TiB`. A folder is taken as it is written,
+/// without escapes; what it holds from before is there again.
 ///
 /// Errors: a scheme or a setting that there is not, a value that makes no sense, and what opening
 /// the store gives.
-pub async fn open(url: &str) -> Result<Arc<dyn Store>, Box<dyn Error + Send + Sync>> {
-    let url = Url::parse(url).map_err(|error| format!("`{url}` is no store's URL: {error}"))?;
-    let mut settings = Settings::of(&url);
-    let store: Arc<dyn Store> = match url.scheme() {
-        "memory" => Arc::new(memory(&mut settings)?),
-        "disk" => Arc::new(disk(&url, &mut settings).await?),
-        other => return Err(format!("there is no store `{other}`, only memory and disk").into()),
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    let (scheme, rest) = url
+        .split_once(':')
+        .ok_or_else(|| format!("`{url}` is no store's URL, such as memory:?capacity=64MiB"))?;
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut settings = Settings::of(query);
+    let store: Arc<dyn Store> = match scheme {
+        "memory" => Arc::new(memory(path, &mut settings)?),
+        "disk" => Arc::new(disk(path, &mut settings).await?),
+        "null" => Arc::new(null(path, &mut settings)?),
+        other => {
+            let known = "only memory, disk and null";
+            return Err(format!("there is no store `{other}`, {known}").into());
+        }
     };
     Ok(store)
 }
 
-fn memory(settings: &mut Settings) -> Result<Memory, Box<dyn Error + Send + Sync>> {
+fn memory(path: &str, settings: &mut Settings) -> Result<Memory> {
+    no_path("memory", path)?;
     let mut builder = Memory::builder(settings.size("capacity")?.unwrap_or(64 << 20));
     if let Some(bytes) = settings.size("object_max")? {
         builder = builder.object_max(bytes);
@@ -39,15 +50,24 @@ fn memory(settings: &mut Settings) -> Result<Memory, Box<dyn Error + Send + Sync
             "s3-fifo" => Eviction::S3Fifo,
             "tiny-lfu" => Eviction::TinyLfu,
             "lru" => Eviction::Lru,
-            other => return Err(format!("there is no policy `{other}`").into()),
+            other => {
+                let known = "only s3-fifo, tiny-lfu and lru";
+                return Err(format!("there is no policy `{other}`, {known}").into());
+            }
         });
     }
     settings.all_used()?;
     Ok(builder.build()?)
 }
 
-async fn disk(url: &Url, settings: &mut Settings) -> Result<Disk, Box<dyn Error + Send + Sync>> {
-    let path = url.path();
+async fn disk(path: &str, settings: &mut Settings) -> Result<Disk> {
+    // `disk:///folder` is the folder; `disk://folder` would be a host.
+    let path = match path.strip_prefix("//") {
+        Some(path) if !path.starts_with('/') => {
+            return Err(format!("a disk has no host: write disk:./{path} or disk:/{path}").into());
+        }
+        stripped => stripped.unwrap_or(path),
+    };
     if path.is_empty() {
         return Err("the URL of a disk store names no folder".into());
     }
@@ -66,19 +86,42 @@ async fn disk(url: &Url, settings: &mut Settings) -> Result<Disk, Box<dyn Error 
         builder = builder.durability(match durability.as_str() {
             "relaxed" => Durability::Relaxed,
             "on-commit" => Durability::OnCommit,
-            other => return Err(format!("there is no durability `{other}`").into()),
+            other => {
+                let known = "only relaxed and on-commit";
+                return Err(format!("there is no durability `{other}`, {known}").into());
+            }
         });
     }
     settings.all_used()?;
     Ok(builder.open().await?)
 }
 
+fn null(path: &str, settings: &mut Settings) -> Result<Null> {
+    no_path("null", path)?;
+    let len = settings.size("size")?.unwrap_or(4 << 10);
+    settings.all_used()?;
+    Ok(Null::new(len)?)
+}
+
+fn no_path(scheme: &str, path: &str) -> Result<(), String> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{path}` is nothing to a {scheme} store: write {scheme}:?..."
+    ))
+}
+
 /// What stands behind the question mark, each to be used once.
 struct Settings(Vec<(String, String)>);
 
 impl Settings {
-    fn of(url: &Url) -> Self {
-        Self(url.query_pairs().into_owned().collect())
+    fn of(query: &str) -> Self {
+        Self(
+            form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     fn take(&mut self, name: &str) -> Option<String> {
@@ -90,8 +133,8 @@ impl Settings {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
-        let size = parse_size(&text).ok_or_else(|| format!("{name}: `{text}` is no size"))?;
-        Ok(Some(size))
+        let wrong = || format!("{name}: `{text}` is no size, such as 65536, 64KiB or 1.5GiB");
+        parse_size(&text).ok_or_else(wrong).map(Some)
     }
 
     fn all_used(&self) -> Result<(), String> {
@@ -117,6 +160,17 @@ mod tests {
         let store = open(&format!("disk:{path}?capacity=4MiB")).await.unwrap();
         assert_eq!(store.kind(), "disk");
         store.close().await.unwrap();
+        assert_eq!(open("null:?size=1").await.unwrap().kind(), "null");
+    }
+
+    #[tokio::test]
+    async fn folders_are_taken_as_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b%20ü#");
+        let url = format!("disk://{}?capacity=4MiB", path.display());
+        let store = open(&url).await.unwrap();
+        assert!(path.is_dir());
+        store.close().await.unwrap();
     }
 
     #[tokio::test]
@@ -127,6 +181,8 @@ mod tests {
         assert!(says("tape:").await.contains("tape"));
         assert!(says("disk:").await.contains("folder"));
         assert!(says("no url").await.contains("no url"));
+        assert!(says("disk://host/x").await.contains("host"));
+        assert!(says("memory:./x").await.contains("./x"));
         assert!(says("memory:?capacity=0").await.contains('0'));
     }
 }

@@ -1,13 +1,19 @@
 //! Latency by percentile, as a picture.
 
-use std::{error::Error, path::Path};
+use std::{error::Error, fmt::Write as _, path::Path};
 
 use plotters::prelude::*;
 
-use crate::{Latency, Report, report::time};
+use crate::{
+    Latency, Report,
+    report::{plural, time},
+};
 
 /// Draws the latency of each report: percentiles to the right, on a scale on which every nine more
-/// is as far as the one before, and times upwards, on a logarithmic one.
+/// is as far as the one before, and times upwards, on a logarithmic one. A curve ends where fewer
+/// operations were timed than tell of a percentile.
+///
+/// Errors: no report has a latency, or the file cannot be written.
 #[allow(clippy::cast_precision_loss)] // Figures for people.
 pub fn plot(path: &Path, reports: &[Report]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let curves: Vec<_> = (reports.iter())
@@ -26,7 +32,7 @@ pub fn plot(path: &Path, reports: &[Report]) -> Result<(), Box<dyn Error + Send 
     let mut chart = ChartBuilder::on(&root)
         .caption(
             format!("{title}: latency by percentile"),
-            ("sans-serif", 22),
+            ("sans-serif", 24),
         )
         .margin(16)
         .x_label_area_size(44)
@@ -37,12 +43,17 @@ pub fn plot(path: &Path, reports: &[Report]) -> Result<(), Box<dyn Error + Send 
         .x_desc("percentile")
         .y_desc("latency")
         .x_labels(6)
+        .label_style(("sans-serif", 16))
+        .axis_desc_style(("sans-serif", 16))
         .x_label_formatter(&|nines| label(*nines))
         .y_label_formatter(&|nanos| time(*nanos))
         .draw()?;
     for (number, (report, latency)) in curves.iter().enumerate() {
         let color = Palette99::pick(number).to_rgba();
-        let name = format!("{} ({} tasks)", report.store, report.tasks);
+        let mut name = format!("{}, {}", report.store, plural(report.tasks as u64, "task"));
+        if curves.len() > 1 {
+            let _ = write!(name, ", run {}", number + 1);
+        }
         chart
             .draw_series(LineSeries::new(points(latency), color.stroke_width(2)))?
             .label(name)
@@ -50,6 +61,7 @@ pub fn plot(path: &Path, reports: &[Report]) -> Result<(), Box<dyn Error + Send 
     }
     chart
         .configure_series_labels()
+        .label_font(("sans-serif", 16))
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
@@ -64,7 +76,8 @@ const NINES_MAX: f64 = 5.0;
 #[allow(clippy::cast_precision_loss)] // Figures for people.
 fn points(latency: &Latency) -> Vec<(f64, f64)> {
     let all = latency.percentiles.iter();
-    all.filter(|(percentile, _)| *percentile < 100.0)
+    let beyond = |percentile: f64| latency.timed as f64 * (1.0 - percentile / 100.0);
+    all.filter(|(percentile, _)| *percentile < 100.0 && beyond(*percentile) >= 1.0 - 1e-6)
         .map(|(percentile, nanos)| (nines(*percentile), *nanos as f64))
         .collect()
 }

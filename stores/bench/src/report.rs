@@ -11,29 +11,56 @@ pub const PERCENTILES: [f64; 14] = [
 
 /// The result of one run. Sizes are bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)] // The names are the field's.
+#[non_exhaustive]
 pub struct Report {
+    /// The store's [`kind`](larder_store::Store::kind).
     pub store: String,
+    /// The workload's name.
     pub workload: String,
+    /// How many operations could be under way at once.
     pub tasks: usize,
+    /// Operations that were to begin each second, in an open loop.
     pub rate: Option<f64>,
+    /// Operations of an open loop that were due when the time was over and had not begun.
+    pub overdue: u64,
+    /// How long it took.
     pub seconds: f64,
+    /// Reads, to the end of the body.
     pub reads: u64,
+    /// Those that found their object.
     pub hits: u64,
+    /// Sets, without those that fill after a read that missed.
     pub writes: u64,
+    /// Deletes.
     pub deletes: u64,
+    /// Sets and fills that the store refused for their size or for want of room.
     pub refused: u64,
+    /// Bytes of bodies that were read.
     pub bytes_read: u64,
+    /// Bytes of bodies that were set and filled.
     pub bytes_written: u64,
+    /// Objects that the store held at the end.
     pub entries: u64,
+    /// Bytes of those objects, as the store counts them.
     pub live: u64,
+    /// Bytes that they took on the medium.
     pub stored: u64,
+    /// Objects that the store removed to make room, since it was opened.
     pub evictions: u64,
+    /// Processor time of the whole process, in user and kernel; zero where the system does not
+    /// tell.
     pub cpu_seconds: f64,
+    /// Allocations of the whole process, where somebody counts them.
     pub allocations: Option<u64>,
+    /// The most memory of the process that was resident, where the system tells.
     pub peak_memory: Option<u64>,
+    /// One operation in so many was timed.
+    pub timed_every: u64,
+    /// Of reads, with the fills after those that missed.
     pub read_latency: Option<Latency>,
+    /// Of sets.
     pub write_latency: Option<Latency>,
+    /// Of all operations that were timed.
     pub latency: Option<Latency>,
 }
 
@@ -91,55 +118,57 @@ impl Report {
 #[allow(clippy::cast_precision_loss)] // Figures for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let loop_kind = self.rate.map_or_else(
-            || "closed loop".to_owned(),
-            |rate| format!("open loop, {rate:.0}/s"),
-        );
-        let tasks = self.tasks;
-        writeln!(
-            f,
-            "{} on {}: {tasks} tasks, {loop_kind}",
-            self.workload, self.store
-        )?;
+        let tasks = plural(self.tasks as u64, "task");
+        let pace = match self.rate {
+            None => "closed loop".to_owned(),
+            Some(rate) => format!("open loop, {rate:.0}/s"),
+        };
+        writeln!(f, "{} on {}: {tasks}, {pace}", self.workload, self.store)?;
         let mut line = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
-        line("throughput", format!("{:.0} op/s", self.throughput()))?;
-        let per_second = |bytes: u64| size(bytes as f64 / self.seconds.max(1e-9));
+        let done = plural(self.operations(), "operation");
+        let rate = format!("{:.0} op/s", self.throughput());
         line(
-            "bytes",
-            format!(
-                "{}/s read, {}/s written",
-                per_second(self.bytes_read),
-                per_second(self.bytes_written)
-            ),
+            "throughput",
+            format!("{rate}, {done} in {:.2} s", self.seconds),
         )?;
+        if self.overdue > 0 {
+            let overdue = plural(self.overdue, "operation");
+            line("overdue", format!("{overdue} due and not begun at the end"))?;
+        }
+        let per_second = |bytes: u64| size(bytes as f64 / self.seconds.max(1e-9));
+        let (read, written) = (per_second(self.bytes_read), per_second(self.bytes_written));
+        line("bytes", format!("{read}/s read, {written}/s written"))?;
         if self.refused > 0 {
-            line("refused", format!("{} writes", self.refused))?;
+            line("refused", plural(self.refused, "write"))?;
         }
         if let Some(ratio) = self.hit_ratio() {
             line("hit ratio", format!("{:.2} %", ratio * 100.0))?;
         }
-        line(
-            "CPU",
-            format!("{} an operation", time(self.cpu_per_operation())),
-        )?;
+        let cpu = time(self.cpu_per_operation());
+        line("CPU", format!("{cpu} an operation"))?;
         if let Some(count) = self.allocations_per_operation() {
             line("allocations", format!("{count:.2} an operation"))?;
         }
         if let Some(peak) = self.peak_memory {
             line("peak memory", size(peak as f64))?;
         }
+        let entries = match self.entries {
+            1 => "1 entry".to_owned(),
+            count => format!("{count} entries"),
+        };
+        let (live, stored) = (size(self.live as f64), size(self.stored as f64));
+        let evictions = plural(self.evictions, "eviction");
         line(
             "held",
-            format!(
-                "{} entries, {} live, {} stored, {} evictions",
-                self.entries,
-                size(self.live as f64),
-                size(self.stored as f64),
-                self.evictions
-            ),
+            format!("{entries}, {live} live, {stored} stored, {evictions}"),
         )?;
         self.latencies(f)
     }
+}
+
+pub(crate) fn plural(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
 }
 
 #[allow(clippy::cast_precision_loss)] // Figures for people.
@@ -150,27 +179,20 @@ impl Report {
             ("writes", &self.write_latency),
             ("all", &self.latency),
         ];
-        writeln!(
-            f,
-            "  {:<16} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "latency", "p50", "p90", "p99", "p99.9", "max"
-        )?;
+        let columns = ["p50", "p90", "p99", "p99.9", "max"].map(|name| format!("{name:>10}"));
+        let timed = match self.timed_every {
+            1 => "latency of each".to_owned(),
+            every => format!("one in {every}"),
+        };
+        writeln!(f, "  {timed:<16} {} {:>10}", columns.join(" "), "timed")?;
         for (name, latency) in kinds {
             let Some(latency) = latency else { continue };
-            let at = |percentile| {
-                latency
-                    .percentile(percentile)
-                    .map_or_else(String::new, |nanos| time(nanos as f64))
-            };
-            writeln!(
-                f,
-                "  {name:<16} {:>10} {:>10} {:>10} {:>10} {:>10}",
-                at(50.0),
-                at(90.0),
-                at(99.0),
-                at(99.9),
-                time(latency.max as f64)
-            )?;
+            let at = [50.0, 90.0, 99.0, 99.9, 100.0].map(|percentile| {
+                let nanos = latency.percentile(percentile);
+                let text = nanos.map_or_else(String::new, |nanos| time(nanos as f64));
+                format!("{text:>10}")
+            });
+            writeln!(f, "  {name:<16} {} {:>10}", at.join(" "), latency.timed)?;
         }
         Ok(())
     }

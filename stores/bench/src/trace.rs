@@ -2,10 +2,14 @@
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
 };
+
+use larder_store::Key;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// A recorded sequence of keys.
 ///
@@ -28,9 +32,7 @@ impl Trace {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         if path.extension().is_some_and(|end| end == "zst") {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file);
-            let decoder = decoder.map_err(io::Error::other)?;
-            return Self::read(decoder);
+            return Self::read(Frames::new(file));
         }
         Self::read(file)
     }
@@ -43,15 +45,19 @@ impl Trace {
         let mut line = String::new();
         for number in 1_u64.. {
             line.clear();
-            if from.by_ref().take(LINE_MAX).read_line(&mut line)? == 0 {
-                break;
+            let wrong = |why: &dyn Display| io::Error::other(format!("line {number} {why}"));
+            let read = from.by_ref().take(LINE_MAX).read_line(&mut line);
+            match read.map_err(|error| wrong(&format_args!("cannot be read: {error}")))? {
+                0 => break,
+                len if len as u64 == LINE_MAX => return Err(wrong(&"is too long")),
+                _ => {}
             }
             let text = line.trim();
             if text.is_empty() {
                 continue;
             }
-            let (key, size) = parse(text)
-                .ok_or_else(|| io::Error::other(format!("line {number} is no key and size")))?;
+            let (key, size) = parse(text).ok_or_else(|| wrong(&"is no key and size"))?;
+            Key::new(key).map_err(|error| wrong(&format_args!("is refused: {error}")))?;
             trace.push(&mut numbers, key, size)?;
         }
         if trace.order.is_empty() {
@@ -109,6 +115,42 @@ fn parse(line: &str) -> Option<(&str, Option<u64>)> {
     }
 }
 
+/// What a zstd file holds: its frames, one after the other, as parallel compressors write them.
+struct Frames {
+    file: Option<BufReader<File>>,
+    frame: Option<StreamingDecoder<BufReader<File>, FrameDecoder>>,
+}
+
+impl Frames {
+    fn new(file: File) -> Self {
+        Self {
+            file: Some(BufReader::with_capacity(1 << 16, file)),
+            frame: None,
+        }
+    }
+}
+
+impl Read for Frames {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                match frame.read(buf)? {
+                    0 => self.file = self.frame.take().map(StreamingDecoder::into_inner),
+                    len => return Ok(len),
+                }
+            }
+            let Some(mut file) = self.file.take() else {
+                return Ok(0);
+            };
+            if file.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            let frame = StreamingDecoder::new(file);
+            self.frame = Some(frame.map_err(io::Error::other)?);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +162,31 @@ mod tests {
         assert_eq!(trace.keys(), ["a", "b", "c d"]);
         assert_eq!(trace.sizes(), [Some(10), None, Some(7)]);
         assert_eq!(trace.order(), [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn reads_every_frame() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.zst");
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        let frame = |text: &str| ruzstd::encoding::compress_to_vec(text.as_bytes(), level);
+        std::fs::write(&path, [frame("a,1\nb,2\na"), frame(",3\nc,4\n")].concat()).unwrap();
+        let trace = Trace::open(&path).unwrap();
+        assert_eq!(trace.keys(), ["a", "b", "c"]);
+        assert_eq!(trace.order(), [0, 1, 0, 2]);
+        std::fs::write(&path, "a,1\n").unwrap();
+        assert!(Trace::open(&path).is_err(), "not compressed");
+    }
+
+    #[test]
+    fn refuses_what_is_no_key_and_what_has_no_end() {
+        let long = format!("a\n{}\n", "k".repeat(5_000));
+        let error = Trace::read(long.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("line 2 is refused"), "{error}");
+        let error = Trace::read("k".repeat(70_000).as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "line 1 is too long");
+        let error = Trace::read(&b"a\n\xff\n"[..]).unwrap_err().to_string();
+        assert!(error.starts_with("line 2 cannot be read"), "{error}");
     }
 
     #[test]

@@ -24,15 +24,15 @@ pub struct Workload {
     pub sizes: Sizes,
     /// What is done with a key.
     pub mix: Mix,
-    /// How many operations are under way at once.
+    /// How many operations are under way at once, at most 100,000.
     pub tasks: usize,
-    /// Operations a second that begin, whether or not earlier ones have ended; `None` begins each
-    /// when the one before has ended.
+    /// Operations a second that begin, whether or not earlier ones have ended, as long as there is
+    /// a task for them; `None` begins each when the one before has ended.
     pub rate: Option<f64>,
     /// When it is over.
     pub length: Length,
-    /// Operations that are done first and not counted, in proportion to `length` where that is a
-    /// count.
+    /// What is done first and not counted. It also shows whether operations are so fast that only
+    /// some may be timed; without it each is.
     pub warm_up: Length,
     /// Whether every key is written before the warm-up.
     pub preload: bool,
@@ -244,6 +244,9 @@ impl Workload {
     /// Says what makes no sense.
     pub fn check(&self) -> Result<(), String> {
         let keys = self.popularity.keys();
+        if matches!(&self.popularity, Popularity::Trace(trace) if trace.order().is_empty()) {
+            return Err("the trace is empty".to_owned());
+        }
         if keys == 0 || keys > KEYS_MAX {
             return Err(format!("{keys} keys are not between 1 and {KEYS_MAX}"));
         }
@@ -257,9 +260,11 @@ impl Workload {
             return Err(format!("a zipf exponent of {exponent} is not above zero"));
         }
         if let Some(rate) = self.rate
-            && !(rate > 0.0 && rate.is_finite())
+            && !(RATE_MIN..=RATE_MAX).contains(&rate)
         {
-            return Err(format!("a rate of {rate} a second is not above zero"));
+            return Err(format!(
+                "a rate of {rate} a second is not between {RATE_MIN} and {RATE_MAX}"
+            ));
         }
         let Mix {
             reads,
@@ -279,6 +284,8 @@ impl Workload {
 
 const KEYS_MAX: usize = 100_000_000;
 const TASKS_MAX: usize = 100_000;
+const RATE_MIN: f64 = 1e-3;
+const RATE_MAX: f64 = 1e8;
 
 impl Popularity {
     /// How many keys there are.
@@ -286,6 +293,17 @@ impl Popularity {
         match self {
             Self::Uniform { keys } | Self::Zipf { keys, .. } | Self::Scan { keys } => *keys,
             Self::Trace(trace) => trace.keys().len(),
+        }
+    }
+
+    /// The same with so many keys; a trace keeps its own.
+    #[must_use]
+    pub fn with_keys(self, keys: usize) -> Self {
+        match self {
+            Self::Uniform { .. } => Self::Uniform { keys },
+            Self::Zipf { exponent, .. } => Self::Zipf { keys, exponent },
+            Self::Scan { .. } => Self::Scan { keys },
+            Self::Trace(trace) => Self::Trace(trace),
         }
     }
 }
