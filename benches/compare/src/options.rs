@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use lexopt::prelude::*;
 
 /// Which of the two programs this is.
@@ -27,6 +27,8 @@ usage: larder-compare [CASE-PREFIX ...] [options]
   --dir DIR      where the data goes, on a disk (a folder in the package's target folder)
   --quick        a tenth of the work and no case above 1 million entries, to try things out
   --large        also the stream of 10 GiB
+  --trace FILE   for hit-ratio/trace: one key, optional size, a line; also .zst
+  --capacity N   for hit-ratio: how much each may keep, such as 64MiB (the default)
 ";
 
 /// What the command line says.
@@ -47,6 +49,10 @@ pub struct Options {
     pub quick: bool,
     /// Whether to run what takes 20 GB.
     pub large: bool,
+    /// Requests for the hit ratio.
+    pub trace: Option<PathBuf>,
+    /// Bytes that each may keep for the hit ratio.
+    pub capacity: Option<u64>,
     /// Whether to only tell how the program is used.
     pub help: bool,
     /// A job for this process, as [`child`](crate::child) passes it to the process that it starts.
@@ -64,6 +70,8 @@ impl Options {
             dir: None,
             quick: false,
             large: false,
+            trace: None,
+            capacity: None,
             help: false,
             job: None,
         };
@@ -77,6 +85,12 @@ impl Options {
                 Long("dir") => options.dir = Some(arguments.value()?.into()),
                 Long("quick") => options.quick = true,
                 Long("large") => options.large = true,
+                Long("trace") => options.trace = Some(arguments.value()?.into()),
+                Long("capacity") => {
+                    let text = arguments.value()?.string()?;
+                    let size = larder_bench::parse_size(&text);
+                    options.capacity = Some(size.with_context(|| format!("--capacity {text}"))?);
+                }
                 Long("help") | Short('h') => options.help = true,
                 Long("job") => options.job = Some(arguments.value()?.string()?),
                 _ => bail!("{}\n\n{HELP}", argument.unexpected()),

@@ -5,6 +5,7 @@
 //! so that what the machine does meanwhile falls on all alike.
 
 pub mod disk;
+pub mod hit_ratio;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -41,6 +42,7 @@ pub struct Open {
 /// Runs every case that is wanted, and prints each as it is complete.
 pub async fn run(bench: &Bench, report: &mut Report) {
     disk::run(bench, report).await;
+    hit_ratio::run(bench, report).await;
 }
 
 impl Bench {
