@@ -1,4 +1,5 @@
 //! Tasks of this repository: `cargo xtask test` is the one test command, here and in CI.
+//! `cargo xtask fuzz` runs the fuzz targets.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -6,13 +7,14 @@
 )]
 
 mod command;
+mod fuzz;
 mod plan;
 mod steps;
 mod workspace;
 
 use std::process::ExitCode;
 
-use crate::{plan::Plan, workspace::Workspace};
+use crate::{fuzz::Fuzz, plan::Plan, workspace::Workspace};
 
 /// Bad words on the command line, as opposed to a step that failed.
 const USAGE_ERROR: u8 = 2;
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["-h" | "--help" | "help"] | ["test", "-h" | "--help"] => {
+        ["-h" | "--help" | "help"] | ["test" | "fuzz", "-h" | "--help"] => {
             print!("{}", usage());
             ExitCode::SUCCESS
         }
@@ -30,15 +32,19 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE_ERROR)
         }
         ["test", options @ ..] => match Plan::parse(options) {
-            Ok(plan) => test(&plan),
+            Ok(plan) => done(|workspace| plan.run(workspace)),
+            Err(message) => refuse(&message),
+        },
+        ["fuzz", options @ ..] => match Fuzz::parse(options) {
+            Ok(fuzz) => done(|workspace| fuzz.run(workspace)),
             Err(message) => refuse(&message),
         },
         [word, ..] => refuse(&format!("no task is called `{word}`")),
     }
 }
 
-fn test(plan: &Plan) -> ExitCode {
-    let outcome = Workspace::load().and_then(|workspace| plan.run(&workspace));
+fn done(task: impl FnOnce(&Workspace) -> Result<(), String>) -> ExitCode {
+    let outcome = Workspace::load().and_then(|workspace| task(&workspace));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -59,8 +65,11 @@ fn usage() -> String {
         .map(|step| format!("  {:<11} {}\n", step.name, step.what))
         .collect();
     format!(
-        "Usage: cargo xtask test [--only STEP[,STEP...]]\n\n\
-         Runs these steps in order and stops at the first that fails:\n{}",
+        "Usage: cargo xtask test [--only STEP[,STEP...]]\n       \
+                cargo xtask fuzz [--seconds N] [TARGET...]\n\n\
+         `test` runs these steps in order and stops at the first that fails:\n{}\n\
+         `fuzz` runs each target in fuzz/ for N seconds (60), with ASan; it installs cargo-fuzz\n\
+         where that is missing.\n",
         steps.concat()
     )
 }
