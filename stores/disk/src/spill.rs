@@ -18,6 +18,9 @@ use crate::{intake::Loan, medium::File};
 
 /// So much is written at once.
 pub(crate) const PIECE: usize = 512 << 10;
+/// A chunk as long as this is written as it came: to copy it costs almost as much as to write it.
+/// What it is a part of stays in memory until then.
+const DIRECT_MIN: usize = 128 << 10;
 /// A writer has at most so many pieces in memory.
 const PIECES_MAX: usize = 4;
 /// So much of a chunk is written as it is where there is no memory for a piece.
@@ -91,6 +94,19 @@ impl Spill {
     pub(crate) fn fill(&mut self, chunk: &mut Bytes, loan: &mut Loan) -> Result<Filled> {
         self.check()?;
         while !chunk.is_empty() {
+            if self.filling.is_empty() && chunk.len() >= DIRECT_MIN {
+                let len = chunk.len().min(PIECE);
+                let has_place = self.queue.len() < PIECES_MAX;
+                if has_place && loan.grow_modestly(len as u64) {
+                    let bytes = chunk.split_to(len);
+                    let lent = len as u64;
+                    self.queue.push_back(Piece { bytes, lent });
+                    continue;
+                }
+                if !self.queue.is_empty() {
+                    return Ok(Filled::Partly);
+                }
+            }
             if self.filling.capacity() == 0 && !self.take_buffer(loan) {
                 if !self.queue.is_empty() {
                     return Ok(Filled::Partly);

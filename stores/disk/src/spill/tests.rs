@@ -61,12 +61,35 @@ fn a_stream_is_written_in_pieces_whose_buffers_are_used_again() {
 fn no_more_is_taken_than_has_room() {
     let mut loan = loan(64 << 20);
     let mut spill = Spill::new(1, &Arc::default(), Bytes::new(), 0);
-    let mut chunk = pattern(10 * PIECE);
-    assert_eq!(spill.fill(&mut chunk, &mut loan).unwrap(), Filled::Partly);
-    assert_eq!(chunk.len(), 10 * PIECE - (PIECES_MAX - 1) * PIECE);
+    let mut taken = 0;
+    let short = pattern(10_000);
+    let left = loop {
+        let mut chunk = short.clone();
+        let filled = spill.fill(&mut chunk, &mut loan).unwrap();
+        taken += short.len() - chunk.len();
+        if filled == Filled::Partly {
+            break chunk.len();
+        }
+    };
+    assert_eq!(taken, (PIECES_MAX - 1) * PIECE);
     assert!(loan.bytes() <= (PIECES_MAX * PIECE) as u64);
+    let mut chunk = short.slice(short.len() - left..);
     assert_eq!(spill.fill(&mut chunk, &mut loan).unwrap(), Filled::Partly);
-    assert_eq!(chunk.len(), 10 * PIECE - (PIECES_MAX - 1) * PIECE);
+    assert_eq!(chunk.len(), left);
+}
+
+#[test]
+fn a_long_chunk_is_not_copied_and_not_taken_without_end() {
+    let mut loan = loan(64 << 20);
+    let mut spill = Spill::new(1, &Arc::default(), Bytes::new(), 0);
+    let all = pattern(10 * PIECE);
+    let mut chunk = all.clone();
+    assert_eq!(spill.fill(&mut chunk, &mut loan).unwrap(), Filled::Partly);
+    assert_eq!(chunk.len(), 10 * PIECE - PIECES_MAX * PIECE);
+    assert_eq!(loan.bytes(), (PIECES_MAX * PIECE) as u64);
+    assert_eq!(spill.queue[1].bytes.as_ptr(), all[PIECE..].as_ptr());
+    assert_eq!(spill.fill(&mut chunk, &mut loan).unwrap(), Filled::Partly);
+    assert_eq!(chunk.len(), 10 * PIECE - PIECES_MAX * PIECE);
 }
 
 #[test]
