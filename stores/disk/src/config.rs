@@ -113,7 +113,9 @@ pub(crate) struct Settings {
 
 /// The least that a store can work with.
 const CAPACITY_MIN: u64 = 1 << 20;
-const CAPACITY_MAX: u64 = 1 << 50;
+/// A store has fewer than 65,536 segments.
+const SEGMENTS_MAX: u64 = 1 << 15;
+const CAPACITY_MAX: u64 = SEGMENTS_MAX * SEGMENT_MAX;
 /// What a record may take beside its value: with the longest key, the most metadata, and a table.
 const BESIDE_MAX: u64 = (HEADER_LEN + Key::LEN_MAX + METADATA_LEN_MAX + (8 << 10)) as u64;
 const SEGMENT_MIN: u64 = 128 << 10;
@@ -148,7 +150,8 @@ impl Builder {
     /// file open.
     ///
     /// Default: a 256th of the capacity, at least 16 MiB and at most 1 GiB, but never more than a
-    /// 16th of the capacity, nor less than 128 KiB.
+    /// 16th of the capacity, nor less than 128 KiB. A store that would need more than half of the
+    /// files that the process may have open is not opened (`Invalid`).
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.segment_size = Some(bytes);
         self
@@ -248,7 +251,7 @@ impl Builder {
         within(
             "segment_size",
             segment_size,
-            SEGMENT_MIN,
+            SEGMENT_MIN.max(capacity.div_ceil(SEGMENTS_MAX)),
             SEGMENT_MAX.min(capacity / 8),
         )?;
         let large_max = u64::from(VALUE_LEN_MAX).min(segment_size / 4);
@@ -301,5 +304,45 @@ impl fmt::Debug for Builder {
             .field("path", &self.path)
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(capacity: u64, change: impl FnOnce(Builder) -> Builder) -> Result<Settings> {
+        change(Builder::new(PathBuf::new(), capacity)).settings()
+    }
+
+    #[test]
+    fn defaults_are_as_documented() {
+        let of = |capacity| {
+            let settings = settings(capacity, |builder| builder).unwrap();
+            (settings.segment_size, settings.large_object)
+        };
+        assert_eq!(of(1 << 20), (128 << 10, 32 << 10));
+        assert_eq!(of(64 << 20), (4 << 20, 1 << 20));
+        assert_eq!(of(10 << 30), (40 << 20, 1 << 20));
+        assert_eq!(of(1 << 40), (1 << 30, 1 << 20));
+    }
+
+    #[test]
+    fn senseless_settings_are_invalid() {
+        let refused = |capacity, change: fn(Builder) -> Builder| {
+            settings(capacity, change).is_err_and(|error| error.is_invalid())
+        };
+        assert!(refused(0, |builder| builder));
+        assert!(refused((1 << 20) - 1, |builder| builder));
+        assert!(refused(u64::MAX, |builder| builder));
+        assert!(refused(1 << 30, |builder| builder.segment_size(1)));
+        assert!(refused(1 << 30, |builder| builder.segment_size(1 << 30)));
+        // There would be more segments than there are places for.
+        assert!(refused(16 << 40, |builder| builder.segment_size(16 << 20)));
+        assert!(refused(1 << 30, |builder| builder.large_object(2 << 20)));
+        assert!(refused(1 << 30, |builder| builder.object_max(0)));
+        assert!(refused(1 << 30, |builder| builder.object_max(1 << 30)));
+        assert!(refused(1 << 30, |builder| builder.write_rate_max(0)));
+        assert!(refused(1 << 30, |builder| builder.cold_reads_max(0)));
     }
 }

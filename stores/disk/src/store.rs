@@ -103,6 +103,7 @@ impl Disk {
 
 impl Door {
     fn open(medium: Medium, settings: Settings, runtime: Handle) -> Result<Self> {
+        check_open_files(&settings)?;
         let folder = Folder::open(&medium, &settings)?;
         let detached = Arc::new(AtomicU64::new(0));
         let recovered = recover(&medium, &folder, &detached)?;
@@ -180,6 +181,22 @@ impl Drop for Door {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Refuses more segments than the process may have files open; a half is left to others.
+fn check_open_files(settings: &Settings) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        let files = settings.capacity / settings.segment_size;
+        if files > limit / 2 {
+            return Err(Error::invalid(format!(
+                "{files} segments are more than half of the {limit} files that this process may \
+                 have open: raise that limit, or the size of a segment"
+            )));
+        }
+    }
+    let _ = settings;
+    Ok(())
 }
 
 /// Ends the threads, one after the other; who comes later waits for who came first.
