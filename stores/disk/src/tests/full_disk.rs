@@ -118,6 +118,11 @@ fn s56_a_blob_that_finds_no_room_leaves_nothing() {
         let store = open(builder, folder.path(), &faults).await.unwrap();
         let written = store.write("kept", vec![1; 300_000], Draft::new()).await;
         assert!(written.unwrap().is_done());
+        // They count in what is stored.
+        until("the spare segments are there", async || {
+            store.volume().log.spares() == 2
+        })
+        .await;
         for failure in [Failure::Broken, Failure::Full, Failure::Short] {
             faults.add(Rule::new(failure).on(&[Op::Write]).under("blob/"));
             let stored = store.usage().stored;
