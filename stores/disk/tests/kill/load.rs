@@ -40,7 +40,7 @@ impl Load {
     pub(crate) const AMPLE: Self = Self {
         name: "ample",
         capacity: 8 << 30,
-        segment: 2 << 20,
+        segment: 16 << 20,
         rest: Duration::from_millis(2),
         evicts: false,
     };

@@ -121,7 +121,7 @@ fn stranger(path: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s56_a_full_disk_with_small_segments() {
-    full(|builder| builder.segment_size(MIB), 20 * MIB).await;
+    full(|builder| builder.segment_size(2 * MIB), 20 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
