@@ -25,7 +25,7 @@ const EXPIRES_AT: u16 = 1 << 11;
 const ABSENT: u16 = 1 << 12;
 const TAGS: u16 = 1 << 13;
 const ATTRIBUTES: u16 = 1 << 14;
-const RESERVED: u16 = 1 << 15;
+const GENERATION: u16 = 1 << 15;
 
 impl Header {
     /// Appends the binary form of the header, which [`decode`](Self::decode) reads.
@@ -68,7 +68,7 @@ impl Header {
     /// | 12   | `absent` |
     /// | 13   | `tags` are there, at least one |
     /// | 14   | `attributes` are there, at least one |
-    /// | 15   | reserved, 0 |
+    /// | 15   | `generation` is there, which is to say not zero |
     ///
     /// After them come the fields that are there, in this order, with nothing between:
     ///
@@ -82,11 +82,12 @@ impl Header {
     /// | `stale_while_revalidate` | duration |
     /// | `stale_if_error` | duration |
     /// | `expires_at` | timestamp |
+    /// | `generation` | number |
     /// | `tags` | their count, then for each a text |
     /// | `attributes` | their count, then for each its name, a text, and its value, a blob |
     ///
-    /// A count is an unsigned LEB128 number of at most 64 bits in its shortest form. A timestamp
-    /// is a number of that form, the milliseconds since the Unix epoch. A duration is two: its
+    /// A number is an unsigned LEB128 of at most 64 bits in its shortest form; a count is one. A
+    /// timestamp is a number, the milliseconds since the Unix epoch. A duration is two: its
     /// seconds, then its nanoseconds, below 1,000,000,000. A blob is its length, a number of that
     /// form, and as many bytes; a text is a blob of UTF-8.
     pub fn encode(&self, into: &mut Vec<u8>) {
@@ -100,6 +101,7 @@ impl Header {
             stale_while_revalidate,
             stale_if_error,
             expires_at,
+            generation,
             absent: _, // a flag alone
             tags,
             attributes,
@@ -126,6 +128,9 @@ impl Header {
         }
         if let Some(at) = expires_at {
             put_number(into, at.as_millis());
+        }
+        if *generation != 0 {
+            put_number(into, *generation);
         }
         if !tags.is_empty() {
             put_number(into, tags.len() as u64);
@@ -175,6 +180,9 @@ impl Header {
                 .optional(has(STALE_IF_ERROR), Reader::grace)?
                 .unwrap_or_default(),
             expires_at: reader.optional(has(EXPIRES_AT), Reader::timestamp)?,
+            generation: reader
+                .optional(has(GENERATION), Reader::generation)?
+                .unwrap_or_default(),
             absent: has(ABSENT),
             // A tag takes at least its length's byte, an attribute two of them.
             tags: reader
@@ -205,6 +213,7 @@ fn flags(header: &Header) -> u16 {
         ),
         (STALE_IF_ERROR, !header.stale_if_error.is_zero()),
         (EXPIRES_AT, header.expires_at.is_some()),
+        (GENERATION, header.generation != 0),
         (ABSENT, header.absent),
         (TAGS, !header.tags.is_empty()),
         (ATTRIBUTES, !header.attributes.is_empty()),
@@ -244,7 +253,7 @@ impl<'a> Reader<'a> {
                 "the header has the unknown version {version}"
             )));
         }
-        if flags & RESERVED != 0 || flags & (ETAG | ETAG_WEAK) == ETAG_WEAK {
+        if flags & (ETAG | ETAG_WEAK) == ETAG_WEAK {
             return Err(Error::corrupt("the header has unknown flags"));
         }
         Ok(flags)
@@ -306,6 +315,14 @@ impl<'a> Reader<'a> {
             return Err(Error::corrupt("the header spells out a zero duration"));
         }
         Ok(grace)
+    }
+
+    /// A generation, for which a flag stands only when there is one.
+    fn generation(&mut self) -> Result<u64> {
+        match self.number()? {
+            0 => Err(Error::corrupt("the header spells out generation zero")),
+            generation => Ok(generation),
+        }
     }
 
     fn duration(&mut self) -> Result<Duration> {
@@ -395,6 +412,7 @@ mod tests {
             stale_while_revalidate: Duration::from_millis(1_500),
             stale_if_error: Duration::from_secs(128),
             expires_at: Some(Timestamp::from_millis(u64::MAX)),
+            generation: 5,
             absent: true,
             tags: vec!["é".into(), "".into()],
             attributes: vec![("k".into(), Bytes::from_static(&[0xff, 0]))],
@@ -405,7 +423,7 @@ mod tests {
     #[test]
     fn the_format_is_as_documented() {
         let golden: &[&[u8]] = &[
-            &[0xf1, 0x7f],                                     // version and flags
+            &[0xf1, 0xff],                                     // version and flags
             &[2, b'v', b'1'],                                  // etag
             &[0xac, 0x02],                                     // last_modified
             &[3, b'a', b'/', b'b'],                            // content_type
@@ -414,6 +432,7 @@ mod tests {
             &[1, 0x80, 0xca, 0xb5, 0xee, 0x01],                // stale_while_revalidate
             &[0x80, 0x01, 0],                                  // stale_if_error
             &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1], // expires_at
+            &[5],                                              // generation
             &[2, 2, 0xc3, 0xa9, 0],                            // tags
             &[1, 1, b'k', 2, 0xff, 0],                         // attributes
         ];
@@ -491,7 +510,7 @@ mod tests {
             (&[], "the header ends early"),
             (&[0, 0, 0], "the header has the unknown version 0"),
             (&[2, 0, 0], "the header has the unknown version 2"),
-            (&[1, 0x80, 0], "the header has unknown flags"),
+            (&[1, 0x80, 0, 0], "the header spells out generation zero"),
             (&[0x21, 0, 0], "the header has unknown flags"),
             (&[1, 0, 0, 0], "bytes follow the end of the header"),
             (&[1, 0, 0x80, 0], "the header has an overlong number"),
@@ -568,6 +587,7 @@ mod tests {
             stale_while_revalidate in durations(),
             stale_if_error in durations(),
             expires_at in option::of(timestamps()),
+            generation in prop_oneof![Just(0), any::<u64>()],
             absent in any::<bool>(),
             tags in vec(any::<String>(), 0..4),
             attributes in vec((any::<String>(), vec(any::<u8>(), 0..300)), 0..4),
@@ -581,6 +601,7 @@ mod tests {
                 stale_while_revalidate,
                 stale_if_error,
                 expires_at,
+                generation,
                 absent,
                 tags: tags.into_iter().map(Arc::from).collect(),
                 attributes: (attributes.into_iter())
@@ -601,7 +622,7 @@ mod tests {
             flags in any::<u16>(),
             rest in vec(prop_oneof![0..4_u8, any::<u8>()], 0..40),
         ) {
-            let flags = flags & !(RESERVED | VERSION_MASK) | VERSION;
+            let flags = flags & !VERSION_MASK | VERSION;
             let bytes = [&flags.to_le_bytes()[..], &rest].concat();
             match Header::decode(&bytes) {
                 Ok(header) => prop_assert_eq!(encoded(&header), bytes),

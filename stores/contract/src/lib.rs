@@ -48,6 +48,7 @@
 //! The crate `larder-conformance` has one test for each.
 
 mod body;
+mod bus;
 mod capability;
 mod codec;
 mod entity_tag;
@@ -55,6 +56,7 @@ mod error;
 mod ext;
 mod fence;
 mod key;
+mod lease;
 mod metadata;
 mod range;
 mod reply;
@@ -65,12 +67,14 @@ mod usage;
 mod writer;
 
 pub use body::{Body, BoxStream};
+pub use bus::{Bus, Deliveries, Delivery, Message, Notice};
 pub use capability::{Keys, List, Touch};
 pub use entity_tag::EntityTag;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use ext::StoreExt;
 pub use fence::{Fence, Fences, Fencing, Stripe};
 pub use key::{Key, KeyBuf};
+pub use lease::{Holder, LEASE_TTL_MAX, Lease, Leased, Terms};
 pub use metadata::{Draft, Header, METADATA_LEN_MAX, Metadata, Version};
 pub use range::ByteRange;
 pub use reply::Reply;

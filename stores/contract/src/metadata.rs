@@ -32,6 +32,9 @@ pub struct Header {
     pub stale_if_error: Duration,
     /// When a store may and should drop it; from then on it is absent.
     pub expires_at: Option<Timestamp>,
+    /// Which generation of its cache last knew it to be current, zero for none. Only a cache that
+    /// follows a bus sets it, in tiers of its own process; see [`Bus`](crate::Bus).
+    pub generation: u64,
     /// The object stands for "the origin has none"; it has no body.
     pub absent: bool,
     /// Names under which it can be found together with others.

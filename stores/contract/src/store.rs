@@ -3,8 +3,8 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use crate::{
-    Body, ByteRange, Commit, Draft, Fence, Fencing, Key, List, Metadata, Reply, Result, Touch,
-    Usage, Writer,
+    Body, Bus, ByteRange, Commit, Draft, Fence, Fencing, Key, Lease, List, Metadata, Reply, Result,
+    Touch, Usage, Writer,
 };
 
 /// A place for byte objects under keys; see the [crate] for what it promises.
@@ -57,6 +57,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Listing keys, if it can.
     fn as_list(&self) -> Option<&dyn List> {
+        None
+    }
+
+    /// Being the one who works on a key, if it can.
+    fn as_lease(&self) -> Option<&dyn Lease> {
+        None
+    }
+
+    /// Telling other processes what is not to be served any more, if it can.
+    fn as_bus(&self) -> Option<&dyn Bus> {
         None
     }
 }
@@ -160,6 +170,14 @@ macro_rules! forward {
 
             fn as_list(&self) -> Option<&dyn List> {
                 (**self).as_list()
+            }
+
+            fn as_lease(&self) -> Option<&dyn Lease> {
+                (**self).as_lease()
+            }
+
+            fn as_bus(&self) -> Option<&dyn Bus> {
+                (**self).as_bus()
             }
         }
     };

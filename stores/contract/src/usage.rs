@@ -16,4 +16,7 @@ pub struct Usage {
     pub capacity: Option<u64>,
     /// Objects removed to make room, since the store was opened.
     pub evictions: u64,
+    /// The store cannot tell `entries`, `live`, `stored` and `evictions`, which are zero: they are
+    /// counted elsewhere, by a server that others use as well. `staged` is told all the same.
+    pub elsewhere: bool,
 }
