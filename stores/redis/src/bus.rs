@@ -1,0 +1,1 @@
+//! Telling other processes what is not to be served any more.

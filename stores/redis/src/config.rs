@@ -1,0 +1,4 @@
+//! Settings.
+
+/// The settings in force.
+pub(crate) struct Settings {}
