@@ -9,15 +9,21 @@ pub enum Budget {
     AtLeast(f64),
     /// The peer's figure is at least so many times Larder's.
     TimesLarder(f64),
+    /// Larder's figure is at most so many times the peer's.
+    LarderTimes(f64),
+    /// Larder's figure is at most the peer's and so much more.
+    LarderPlus(f64),
 }
 
 impl Budget {
-    /// Whether it is met by a figure and, where there is one, its ratio to Larder's.
-    pub fn is_met(self, value: f64, ratio: Option<f64>) -> Option<bool> {
+    /// Whether it is met by a figure and, where there is one, Larder's beside it.
+    pub fn is_met(self, value: f64, larder: Option<f64>) -> Option<bool> {
         match self {
             Self::AtMost(limit) => Some(value <= limit),
             Self::AtLeast(limit) => Some(value >= limit),
-            Self::TimesLarder(limit) => ratio.map(|ratio| ratio >= limit),
+            Self::TimesLarder(limit) => larder.map(|larder| value >= limit * larder),
+            Self::LarderTimes(limit) => larder.map(|larder| larder <= limit * value),
+            Self::LarderPlus(limit) => larder.map(|larder| larder <= value + limit),
         }
     }
 
@@ -27,6 +33,8 @@ impl Budget {
             Self::AtMost(limit) => format!("<= {limit} {unit}"),
             Self::AtLeast(limit) => format!(">= {limit} {unit}"),
             Self::TimesLarder(limit) => format!(">= {limit}x larder"),
+            Self::LarderTimes(limit) => format!("larder <= {limit}x"),
+            Self::LarderPlus(limit) => format!("larder <= +{limit} {unit}"),
         }
     }
 }
@@ -54,7 +62,15 @@ fn of_larder(case: &[&str]) -> Option<Budget> {
         ["disk", "reopen", "10M", "killed", "wall"] => Budget::AtMost(3_000.0),
         ["disk", "reopen", _, _, "found"] => Budget::AtLeast(100.0),
         ["disk", "index", ..] => Budget::AtMost(32.0),
+        ["disk", "store", "4KiB", "get", "cpu"] => Budget::AtMost(5_000.0),
+        ["disk", "store", "64KiB", "get", "cpu"] => Budget::AtMost(20_000.0),
         ["disk", "allocs", "100B" | "4KiB" | "64KiB"] => Budget::AtMost(4.0),
+        ["memory", "allocs", "hit"] => Budget::AtMost(0.0),
+        ["memory", "allocs", "miss"] => Budget::AtMost(24.0),
+        ["memory", "miss", _, "cpu"] => Budget::AtMost(5_000.0),
+        ["memory", "stampede", "fetches"] => Budget::AtMost(1.0),
+        ["memory", "followers", "first", _] => Budget::AtMost(5.0),
+        ["memory", "followers", "memory"] => Budget::AtMost(32.0),
         _ => return None,
     })
 }
@@ -66,6 +82,12 @@ fn beside(case: &[&str], peer: &str) -> Option<Budget> {
         (["disk", "stream", _, "both", _], "plain-256KiB" | "plain-1MiB") => {
             Budget::TimesLarder(0.8)
         }
+        (["memory", "hit", "256keys", _, "cpu"], "quick_cache") => Budget::LarderPlus(150.0),
+        (["memory", "hit", "256keys", _, "cpu"], "foyer-hybrid") => Budget::LarderTimes(0.6),
+        // Met beside each of them, it is met beside the best.
+        (["memory", "stampede", "cpu" | "wall"], _) => Budget::LarderTimes(1.2),
+        // Nobody has written these cases yet.
+        (["redis", .., "cpu" | "wall"], "redis") => Budget::TimesLarder(0.85),
         _ => return None,
     })
 }
@@ -84,9 +106,25 @@ mod tests {
         let serial = of("disk/hit/4KiB/1tasks/wall", "foyer-hybrid");
         assert_eq!(serial, Some(Budget::TimesLarder(5.0)));
         assert_eq!(
-            serial.and_then(|budget| budget.is_met(10.0, Some(4.9))),
+            serial.and_then(|budget| budget.is_met(10.0, Some(2.1))),
             Some(false)
         );
         assert_eq!(serial.and_then(|budget| budget.is_met(10.0, None)), None);
+    }
+
+    #[test]
+    fn larder_is_held_to_what_its_peers_do() {
+        let hit = "memory/hit/256keys/1tasks/cpu";
+        let met = |case, peer, value, larder| {
+            of(case, peer).and_then(|budget| budget.is_met(value, Some(larder)))
+        };
+        assert_eq!(met(hit, "quick_cache", 40.0, 190.0), Some(true));
+        assert_eq!(met(hit, "quick_cache", 40.0, 191.0), Some(false));
+        assert_eq!(met(hit, "foyer-hybrid", 300.0, 180.0), Some(true));
+        assert_eq!(met(hit, "foyer-hybrid", 300.0, 181.0), Some(false));
+        assert_eq!(met(hit, "moka", 1.0, 1_000.0), None);
+        let stampede = "memory/stampede/wall";
+        assert_eq!(met(stampede, "moka", 10.0, 12.0), Some(true));
+        assert_eq!(met(stampede, "foyer-memory", 10.0, 12.1), Some(false));
     }
 }

@@ -10,7 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::peers::{Name, streams::Streamer};
+use crate::{
+    cases::memory::followers::Following,
+    peers::{Name, streams::Streamer},
+};
 
 /// How long a job may take.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -43,6 +46,8 @@ pub enum Job {
         /// How long it is.
         len: u64,
     },
+    /// Fetch a large object while many read it.
+    Follow(Following),
 }
 
 /// Many small entries in a folder.
@@ -64,12 +69,14 @@ pub struct Entries {
 pub struct Figures {
     /// Entries that were put.
     pub count: u64,
-    /// Milliseconds to open, or to write.
+    /// Milliseconds to open, to write, or until all have read.
     pub wall: f64,
     /// The same as CPU time.
     pub cpu: f64,
     /// Milliseconds to read, and as CPU time.
     pub read: (f64, f64),
+    /// Milliseconds to the first byte, of the reader in the middle and of the last one.
+    pub first: (f64, f64),
     /// Bytes of resident memory that came on top.
     pub memory: f64,
     /// The share of entries that was found.

@@ -95,6 +95,11 @@ impl Probe<'_> {
         self.seen += chunk.len();
     }
 
+    /// Bytes that are to come, for who must be told.
+    pub fn expected_len(&self) -> u64 {
+        self.expected.len() as u64
+    }
+
     /// Whether all of it came and what was looked at is right.
     pub fn is_right(&self) -> bool {
         self.right && self.seen == self.expected.len()

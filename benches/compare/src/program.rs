@@ -65,7 +65,7 @@ async fn measure(program: Program, options: Options) -> Result<()> {
             report.conclude()
         }
         Program::Allocations => {
-            cases::disk::allocs::count(&bench, &mut report).await?;
+            cases::counting::count(&bench, &mut report).await?;
             report.print();
             Ok(())
         }

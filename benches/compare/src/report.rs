@@ -87,7 +87,7 @@ impl Report {
             let value = median(&series.samples);
             let ratio = larder.filter(|&of| of > 0.0).map(|of| value / of);
             let budget = budgets::of(case, &series.peer);
-            let met = budget.and_then(|budget| budget.is_met(value, ratio));
+            let met = budget.and_then(|budget| budget.is_met(value, larder));
             let budget = budget.map(|budget| budget.describe(&series.unit));
             self.missed += usize::from(met == Some(false));
             if self.json {

@@ -1,5 +1,5 @@
-//! The case `disk/allocs`, in a program of its own: the allocator that counts is slow, and must
-//! not stand under what is timed.
+//! The cases `disk/allocs` and `memory/allocs`, in a program of their own: the allocator that counts
+//! is slow, and must not stand under what is timed.
 
 use std::process::ExitCode;
 

@@ -4,8 +4,11 @@
 //! does not change. Within a round the peers take turns, and each round begins with another one,
 //! so that what the machine does meanwhile falls on all alike.
 
+pub mod counting;
 pub mod disk;
 pub mod hit_ratio;
+pub mod memory;
+mod store;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -41,9 +44,26 @@ pub struct Open {
 
 /// Runs every case that is wanted, and prints each as it is complete.
 pub async fn run(bench: &Bench, report: &mut Report) {
+    memory::run(bench, report).await;
     disk::run(bench, report).await;
     hit_ratio::run(bench, report).await;
 }
+
+/// Runs the cases of a family that are wanted, each a module of its name. One that fails does not
+/// keep the next from it.
+macro_rules! each_case {
+    ($family:literal, $bench:expr, $report:expr, $($case:ident),*) => {$(
+        let name = concat!($family, "/", stringify!($case));
+        if $bench.options.wants(name) {
+            let done = $case::run($bench, $report).await;
+            $report.print();
+            if let Err(error) = done {
+                $report.fail(name, &error);
+            }
+        }
+    )*};
+}
+use each_case;
 
 impl Bench {
     /// Those of the peers that take part.

@@ -6,7 +6,13 @@ use anyhow::Result;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, Plan, cacache::Cacache, file::FilePerKey, foyer::Foyer, larder::Larder};
+use larder_disk::Disk;
+use larder_memory::Memory;
+
+use super::{
+    Peer, Plan, cacache::Cacache, file::FilePerKey, foyer::Foyer, larder::Larder, objects::Objects,
+    opendal::Opendal,
+};
 use crate::data::Probe;
 
 /// Which of the peers.
@@ -21,22 +27,38 @@ pub enum Name {
     Cacache,
     /// One file for each key.
     File,
+    /// `object_store` over a folder.
+    ObjectStoreFs,
+    /// opendal over a folder.
+    Opendal,
+    /// Larder's memory store.
+    LarderMemory,
+    /// `object_store` in memory.
+    ObjectStoreMemory,
 }
 
 impl Name {
-    /// All of them, in the order of the report.
+    /// Caches on disk, in the order of the report.
     pub const ALL: [Self; 4] = [Self::Larder, Self::Foyer, Self::Cacache, Self::File];
 
     /// Those that keep an index in memory and hold to a capacity.
     pub const INDEXED: [Self; 2] = [Self::Larder, Self::Foyer];
 
+    /// Stores on disk that stand behind a trait for any medium.
+    pub const ON_DISK: [Self; 3] = [Self::Larder, Self::ObjectStoreFs, Self::Opendal];
+
+    /// The same in memory.
+    pub const IN_MEMORY: [Self; 2] = [Self::LarderMemory, Self::ObjectStoreMemory];
+
     /// As it stands in reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Larder => "larder",
+            Self::Larder | Self::LarderMemory => "larder",
             Self::Foyer => "foyer-hybrid",
             Self::Cacache => "cacache",
             Self::File => "file-per-key",
+            Self::ObjectStoreFs | Self::ObjectStoreMemory => "object_store",
+            Self::Opendal => "opendal-fs",
         }
     }
 }
@@ -44,13 +66,21 @@ impl Name {
 /// A peer that is open.
 pub enum AnyPeer {
     /// Larder's disk store.
-    Larder(Larder),
+    Larder(Larder<Disk>),
     /// foyer's hybrid cache.
     Foyer(Foyer),
     /// cacache.
     Cacache(Cacache),
     /// One file for each key.
     File(FilePerKey),
+    /// `object_store` over a folder.
+    ObjectStoreFs(Objects),
+    /// opendal.
+    Opendal(Opendal),
+    /// Larder's memory store.
+    LarderMemory(Larder<Memory>),
+    /// `object_store` in memory.
+    ObjectStoreMemory(Objects),
 }
 
 macro_rules! each {
@@ -60,6 +90,9 @@ macro_rules! each {
             AnyPeer::Foyer($peer) => $call,
             AnyPeer::Cacache($peer) => $call,
             AnyPeer::File($peer) => $call,
+            AnyPeer::ObjectStoreFs($peer) | AnyPeer::ObjectStoreMemory($peer) => $call,
+            AnyPeer::Opendal($peer) => $call,
+            AnyPeer::LarderMemory($peer) => $call,
         }
     };
 }
@@ -68,10 +101,14 @@ impl AnyPeer {
     /// See [`Peer::open`].
     pub async fn open(name: Name, folder: &Path, plan: Plan) -> Result<Self> {
         Ok(match name {
-            Name::Larder => Self::Larder(Larder::open(folder, plan).await?),
+            Name::Larder => Self::Larder(Larder::<Disk>::open(folder, plan).await?),
             Name::Foyer => Self::Foyer(Foyer::open(folder, plan).await?),
             Name::Cacache => Self::Cacache(Cacache::open(folder, plan).await?),
             Name::File => Self::File(FilePerKey::open(folder, plan).await?),
+            Name::ObjectStoreFs => Self::ObjectStoreFs(Objects::open(folder, plan).await?),
+            Name::Opendal => Self::Opendal(Opendal::open(folder, plan).await?),
+            Name::LarderMemory => Self::LarderMemory(Larder::<Memory>::open(folder, plan).await?),
+            Name::ObjectStoreMemory => Self::ObjectStoreMemory(Objects::in_memory()),
         })
     }
 
@@ -82,6 +119,10 @@ impl AnyPeer {
             Self::Foyer(_) => Name::Foyer,
             Self::Cacache(_) => Name::Cacache,
             Self::File(_) => Name::File,
+            Self::ObjectStoreFs(_) => Name::ObjectStoreFs,
+            Self::Opendal(_) => Name::Opendal,
+            Self::LarderMemory(_) => Name::LarderMemory,
+            Self::ObjectStoreMemory(_) => Name::ObjectStoreMemory,
         }
     }
 

@@ -1,14 +1,18 @@
 //! Who is compared, behind one small trait.
 //!
 //! A case works on [`AnyPeer`], which dispatches without a box or a pointer, so that no peer pays
-//! for the comparison. Caches that hold small objects are [`Peer`]s; what can also, or only, move
-//! a large stream is a [`streams::Streamer`].
+//! for the comparison. Stores that hold small objects are [`Peer`]s; what can also, or only, move
+//! a large stream is a [`streams::Streamer`]. Caches in memory, which also fetch, are apart in
+//! [`memory`].
 
 mod any;
 mod cacache;
 mod file;
 mod foyer;
 mod larder;
+pub mod memory;
+mod objects;
+mod opendal;
 mod plain;
 pub mod streams;
 
@@ -28,7 +32,7 @@ pub struct Plan {
     pub capacity: u64,
 }
 
-/// A cache on disk, under test.
+/// A store, under test; most of them are on disk.
 pub trait Peer: Sized + Send + Sync + 'static {
     /// Opens what is in the folder, which is empty the first time.
     fn open(folder: &Path, plan: Plan) -> impl Future<Output = Result<Self>> + Send;

@@ -5,6 +5,8 @@ use std::{future::Future, path::Path};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use larder_disk::Disk;
+
 use super::{Peer, Plan, cacache::Cacache, larder::Larder, plain::Plain};
 use crate::data::{StreamProbe, Values};
 
@@ -48,7 +50,7 @@ impl Streamer {
     /// Opens it on a folder.
     pub async fn open(self, folder: &Path, plan: Plan) -> Result<OpenStreamer> {
         Ok(match self {
-            Self::Larder => OpenStreamer::Larder(Larder::open(folder, plan).await?),
+            Self::Larder => OpenStreamer::Larder(Larder::<Disk>::open(folder, plan).await?),
             Self::Plain256 => OpenStreamer::Plain(Plain::new(folder, 256 << 10)),
             Self::Plain1024 => OpenStreamer::Plain(Plain::new(folder, 1 << 20)),
             Self::Cacache => OpenStreamer::Cacache(Cacache::open(folder, plan).await?),
@@ -59,7 +61,7 @@ impl Streamer {
 /// One of those, open.
 pub enum OpenStreamer {
     /// Larder's disk store.
-    Larder(Larder),
+    Larder(Larder<Disk>),
     /// The loop.
     Plain(Plain),
     /// cacache.

@@ -1,17 +1,14 @@
-//! `disk/allocs/{100B,4KiB,64KiB,1MiB}`: allocations for each hit, of all threads together.
-//!
-//! Counting them needs an allocator that counts, which is slow; so this case has a program of its
-//! own, `allocs`, and the other one starts it.
+//! `disk/allocs/{100B,4KiB,64KiB,1MiB}`: allocations for each hit, of all threads together, counted
+//! by a program of its own.
 
-use std::{env, process::Stdio, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use tokio::process::Command;
+use anyhow::Result;
 
 use super::SIZES;
 use crate::{
     allocations,
-    cases::{Bench, in_turn},
+    cases::{Bench, counting, in_turn},
     keys::KeyBuffer,
     peers::Name,
     report::Report,
@@ -23,41 +20,8 @@ const KEYS: u64 = 64;
 const READS: u64 = 1_000;
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Has the other program, which is built beside this one, do it, and takes its figures over.
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
-    let program = env::current_exe()?.with_file_name("allocs");
-    if !program.exists() {
-        report.note("disk/allocs left out: `cargo build --release` builds the program for it");
-        return Ok(());
-    }
-    let mut command = Command::new(program);
-    command.args(&bench.options.prefixes).arg("--json");
-    command
-        .arg("--rounds")
-        .arg(bench.options.rounds.to_string());
-    for peer in &bench.options.peers {
-        command.arg("--peer").arg(peer);
-    }
-    if let Some(dir) = &bench.options.dir {
-        command.arg("--dir").arg(dir);
-    }
-    let output = command.stderr(Stdio::inherit()).output().await?;
-    ensure!(
-        output.status.success(),
-        "the program `allocs` ended with {}",
-        output.status
-    );
-    for line in String::from_utf8(output.stdout)?.lines() {
-        let figure: serde_json::Value = serde_json::from_str(line)?;
-        let text = |name: &str| {
-            figure[name]
-                .as_str()
-                .with_context(|| format!("{name} in {line}"))
-        };
-        let value = figure["value"].as_f64().context("a value")?;
-        report.record(text("case")?, text("peer")?, value, text("unit")?);
-    }
-    Ok(())
+    counting::run(bench, report, "disk/allocs").await
 }
 
 /// Counts them; the allocator of this program counts.

@@ -9,9 +9,10 @@ mod evict;
 mod hit;
 mod index;
 mod reopen;
+mod store;
 mod stream;
 
-use super::Bench;
+use super::{Bench, each_case};
 use crate::report::Report;
 
 /// Lengths of values, and their names.
@@ -22,19 +23,9 @@ const SIZES: [(&str, usize); 4] = [
     ("1MiB", 1 << 20),
 ];
 
-/// Runs every case of this family that is wanted. One that fails does not keep the next from it.
+/// Runs every case of this family that is wanted.
 pub async fn run(bench: &Bench, report: &mut Report) {
-    macro_rules! each {
-        ($($case:ident),*) => {$(
-            let name = concat!("disk/", stringify!($case));
-            if bench.options.wants(name) {
-                let done = $case::run(bench, report).await;
-                report.print();
-                if let Err(error) = done {
-                    report.fail(name, &error);
-                }
-            }
-        )*};
-    }
-    each!(hit, burst, stream, reopen, index, evict, allocs);
+    each_case!(
+        "disk", bench, report, hit, burst, stream, store, reopen, index, evict, allocs
+    );
 }

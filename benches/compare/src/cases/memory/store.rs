@@ -1,0 +1,13 @@
+//! `memory/store/...`: see [`cases::store`](crate::cases::store).
+
+use anyhow::Result;
+
+use crate::{
+    cases::{Bench, store},
+    peers::Name,
+    report::Report,
+};
+
+pub(super) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    store::run(bench, report, "memory/store", &Name::IN_MEMORY).await
+}
