@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_store::{Error, ErrorKind, Result};
+use larder_store::{Error, ErrorKind, Result, Store, Terms};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     clock::{Clock, SystemClock},
     counters::Counts,
     engine::{Dice, Engine, Failures, OnAbandon, Settings},
+    lease::Leases,
     policy::Policy,
     read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
@@ -35,6 +36,8 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     runtime: Option<Handle>,
     seed: Option<u64>,
+    leases: Option<Arc<dyn Store>>,
+    process: Option<Arc<str>>,
 }
 
 /// More tiers than this are a mistake; suspects keep a bit for each.
@@ -61,6 +64,8 @@ impl Default for Settings {
             behind_bytes_max: 64 << 20,
             suspects_max: 65_536,
             failures_max: 65_536,
+            lease_ttl: Duration::from_secs(5),
+            lease_wait: Duration::from_secs(5),
             on_abandon: OnAbandon::Finish,
         }
     }
@@ -75,6 +80,8 @@ impl Builder {
             clock: Arc::new(SystemClock),
             runtime: None,
             seed: None,
+            leases: None,
+            process: None,
         }
     }
 
@@ -203,6 +210,41 @@ impl Builder {
         self
     }
 
+    /// Makes a miss in several processes one fetch: who fetches first takes a lease of this store,
+    /// as a rule the shared tier itself, see [`Lease`](larder_store::Lease). The others serve stale
+    /// where they may, or wait until the shared tier has the object, at most
+    /// [`lease_wait`](Self::lease_wait). Where the store does not answer they fetch.
+    ///
+    /// An answer that no shared tier keeps (`no_store`, too large) is fetched by each process; after
+    /// the first time they do not wait for each other. An explicit
+    /// [`refresh`](crate::Cache::refresh) never waits.
+    pub fn leases(mut self, store: impl Store) -> Self {
+        self.leases = Some(Arc::new(store));
+        self
+    }
+
+    /// How long a lease lasts; it is renewed at each third of it while the fetch is under way. A
+    /// process that dies keeps others waiting this long at most. From 10 ms to an hour.
+    /// Default 5 s.
+    pub fn lease_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.lease_ttl = ttl;
+        self
+    }
+
+    /// How long a fetch waits, in all, for another process that holds the lease; then it goes on
+    /// without. Default 5 s.
+    pub fn lease_wait(mut self, wait: Duration) -> Self {
+        self.settings.lease_wait = wait;
+        self
+    }
+
+    /// What this process is called where others are told who holds a lease, at most 256 bytes.
+    /// Default: the process id.
+    pub fn process(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.process = Some(name.into());
+        self
+    }
+
     /// What becomes of a flight that everyone has left. Default: it is finished.
     pub fn on_abandon(mut self, what: OnAbandon) -> Self {
         self.settings.on_abandon = what;
@@ -224,10 +266,23 @@ impl Builder {
             })?,
         };
         let settings = self.settings;
-        let tiers = self.tiers.into_iter().enumerate();
-        let tiers: Box<[Place]> = tiers.map(|(index, tier)| Place::new(index, tier)).collect();
-        let counts = Arc::new(Counts::default());
         let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let tiers = self.tiers.into_iter().zip(0_u64..);
+        #[allow(clippy::cast_possible_truncation)] // At most `TIERS_MAX`.
+        let place = |(tier, index)| Place::new(index as usize, tier, &runtime, seed ^ index);
+        let tiers: Box<[Place]> = tiers.map(place).collect();
+        let leases = self.leases.map(|store| {
+            let identity = store.identity();
+            let is_same = |place: &Place| place.store().identity() == identity;
+            let tier = tiers.iter().position(is_same);
+            let apart = Tier::new(store).shared();
+            let place = || Place::new(TIERS_MAX, apart, &runtime, seed ^ TIERS_MAX as u64);
+            let pid = || std::process::id().to_string().into();
+            let who = self.process.unwrap_or_else(pid);
+            let own = tier.is_none().then(place);
+            Leases::new(tier, own, who, settings.lease_ttl, settings.lease_wait)
+        });
+        let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
         Ok(Cache::new(Engine {
             order: commit_order(&tiers),
@@ -238,6 +293,7 @@ impl Builder {
             suspects: Suspects::new(tiers.len(), settings.suspects_max),
             failures: Failures::new(settings.failures_max),
             second_hits: SecondHits::new(),
+            leases,
             behind: Behind::new(
                 settings.behind_max,
                 settings.behind_queue_max,
@@ -283,6 +339,7 @@ impl Builder {
             if tier.timeout.is_zero() || tier.write_stall.is_zero() {
                 return invalid("a tier needs time: its time-outs cannot be zero");
             }
+            tier.breaker.unwrap_or_default().check()?;
             if tier.ttl_max.is_some_and(|ttl| ttl.is_zero()) {
                 return invalid("a tier that caps lifetimes at zero holds nothing");
             }
@@ -309,8 +366,26 @@ impl Builder {
         {
             return invalid("the share of an abandoned flight is from 0.0 to 1.0");
         }
+        if let Some(store) = &self.leases {
+            check_leases(&**store, settings, self.process.clone())?;
+        }
         self.policy.check()
     }
+}
+
+fn check_leases(store: &dyn Store, settings: &Settings, who: Option<Arc<str>>) -> Result<()> {
+    if store.as_lease().is_none() {
+        let kind = store.kind();
+        return Err(Error::invalid(format!(
+            "the {kind} store has no leases to give"
+        )));
+    }
+    let ttl = settings.lease_ttl;
+    if ttl < Duration::from_millis(10) {
+        return Err(Error::invalid("a lease lasts at least 10 ms"));
+    }
+    let (who, why) = (who.unwrap_or_default(), "".into());
+    Terms { who, why, ttl }.check()
 }
 
 /// Shared tiers before private ones, bottom-up, tier 0 last of all.
@@ -348,6 +423,8 @@ mod tests {
             suspects_max,
             behind_max,
             failures_max,
+            lease_ttl,
+            lease_wait,
             ..
         } = Settings::default();
         let thousands = |number: usize| match number {
@@ -382,6 +459,8 @@ mod tests {
             ("suspects_max", thousands(suspects_max)),
             ("behind_max", thousands(behind_max)),
             ("failures_max", thousands(failures_max)),
+            ("lease_ttl", seconds(lease_ttl)),
+            ("lease_wait", seconds(lease_wait)),
         ] {
             let docs = docs_of(setter);
             assert!(

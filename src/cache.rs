@@ -282,7 +282,7 @@ async fn close(engine: &Engine) -> Result<()> {
     };
     for place in &engine.tiers {
         let bound = deadline.min(place.tier.timeout);
-        let closed = place.within(bound, "closing", || place.store().close());
+        let closed = place.bounded(bound, "closing", || place.store().close());
         result = result.and(closed.await);
     }
     result

@@ -45,6 +45,14 @@ counters! {
     flights_abandoned,
     /// Flights that ended after a newer write, delete or refresh, and published nothing.
     flights_retired,
+    /// Leases that this cache was given, see [`Builder::leases`](crate::Builder::leases).
+    leases_granted,
+    /// Fetches that were spared because the holder of the lease had stored the object.
+    leases_followed,
+    /// Fetches without a lease because another held it for too long.
+    leases_timed_out,
+    /// Leases that were lost before their fetch was stored.
+    leases_lost,
     /// Background refreshes that ran.
     refreshes,
     /// Background refreshes dropped because the queue was full.
@@ -100,6 +108,8 @@ tier_counters! {
     errors,
     /// Operations that ran out of time.
     timeouts,
+    /// Operations that were not tried because the store was away, see [`Breaker`](crate::Breaker).
+    spared,
     /// Writers that were given up because they stalled.
     stalls,
     /// Objects whose metadata was renewed.

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     counters::Counts,
     freshness::SKEW_MAX,
+    lease::Leases,
     policy::Policy,
     read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     pub(crate) failures: Failures,
     pub(crate) second_hits: SecondHits,
     pub(crate) behind: Behind,
+    pub(crate) leases: Option<Leases>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) tasks: Tasks,
     pub(crate) refreshes: Pool,
@@ -62,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) behind_bytes_max: u64,
     pub(crate) suspects_max: usize,
     pub(crate) failures_max: usize,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) lease_wait: Duration,
     pub(crate) on_abandon: OnAbandon,
 }
 

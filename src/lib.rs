@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod behind;
+mod breaker;
 mod builder;
 mod cache;
 mod clock;
@@ -9,6 +10,7 @@ mod counters;
 mod engine;
 mod fetch;
 mod freshness;
+mod lease;
 mod policy;
 mod read;
 mod refresh;
@@ -22,6 +24,7 @@ mod tier;
 mod turns;
 mod write;
 
+pub use breaker::Breaker;
 pub use builder::Builder;
 pub use cache::{Cache, InFlight, TierReport};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -4,8 +4,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Header, Result, Store};
+use tokio::runtime::Handle;
 
 use crate::{
+    breaker::{Breaker, Guard},
     counters::{TierCounts, count},
     response::Source,
 };
@@ -37,6 +39,7 @@ pub struct Tier {
     pub(crate) promote_max: u64,
     pub(crate) behind: bool,
     pub(crate) shared: bool,
+    pub(crate) breaker: Option<Breaker>,
 }
 
 /// When an object found in this tier is copied to the tiers above.
@@ -67,6 +70,7 @@ impl Tier {
             promote_max: u64::MAX,
             behind: false,
             shared: false,
+            breaker: None,
         }
     }
 
@@ -134,10 +138,20 @@ impl Tier {
         self
     }
 
-    /// Says that other processes use the same store: it is written before the private tiers.
+    /// Says that other processes use the same store: it is written before the private tiers. It
+    /// gets a [`Breaker`], since it is a server as a rule.
     #[must_use]
     pub fn shared(mut self) -> Self {
         self.shared = true;
+        self.breaker.get_or_insert_default();
+        self
+    }
+
+    /// When the store is taken to be away, so that operations are refused at once. Default: after
+    /// five failures in a row for a [`shared`](Self::shared) tier, never for others.
+    #[must_use]
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = Some(breaker);
         self
     }
 }
@@ -155,14 +169,15 @@ pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) tier: Tier,
     pub(crate) counts: TierCounts,
+    guard: Option<Arc<Guard>>,
 }
 
 impl Place {
-    pub(crate) fn new(index: usize, tier: Tier) -> Self {
-        let name = tier.name.unwrap_or_else(|| tier.store.kind());
+    pub(crate) fn new(index: usize, tier: Tier, runtime: &Handle, seed: u64) -> Self {
         Self {
             index,
-            name,
+            name: tier.name.unwrap_or_else(|| tier.store.kind()),
+            guard: Guard::new(&tier, runtime, seed),
             tier,
             counts: TierCounts::default(),
         }
@@ -212,6 +227,29 @@ impl Place {
 
     /// As [`attempt`](Self::attempt), within another bound.
     pub(crate) async fn within<F, T>(
+        &self,
+        bound: Duration,
+        what: &'static str,
+        call: impl FnOnce() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let Some(guard) = &self.guard else {
+            return self.bounded(bound, what, call).await;
+        };
+        if !guard.admits() {
+            count(&self.counts.spared);
+            let message = format!("{what} was not tried, the tier {} is away", self.name);
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let result = self.bounded(bound, what, call).await;
+        guard.ended(result.as_ref().err());
+        result
+    }
+
+    /// As [`within`](Self::within), also while the breaker is open.
+    pub(crate) async fn bounded<F, T>(
         &self,
         bound: Duration,
         what: &'static str,

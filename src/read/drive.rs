@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_store::{Error, ErrorKind, Result};
+use larder_store::{Error, ErrorKind, Result, Timestamp};
 
 use super::{
     answer::{Answer, Origin},
@@ -15,8 +15,9 @@ use super::{
 use crate::{
     counters::count,
     engine::{Engine, refused},
-    fetch::{BoxFetch, FetchContext},
+    fetch::{BoxFetch, FetchContext, Fetched},
     freshness::{Freshness, judge},
+    lease::Entry,
     refresh::refresh_behind,
     response::Stale,
     sync::Mutex,
@@ -81,14 +82,8 @@ async fn fly(
         drop(turn);
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
-    if let Some(hit) = look.hit.take() {
-        let stale = matches!(hit.freshness, Freshness::Stale);
-        let served = serve_hit(engine, flight, plan, hit, look).await;
-        // Not before: where the tier breaks off, the fetcher goes on.
-        if stale {
-            *refresher = flight.take_fetcher();
-        }
-        return served;
+    if look.hit.is_some() {
+        return found(engine, flight, plan, look, refresher).await;
     }
     // A refresh asks, whatever was answered before it.
     let known = if plan.accept.none {
@@ -96,6 +91,7 @@ async fn fly(
     } else {
         engine.failures.get(&flight.key, engine.now())
     };
+    let mut lease = None;
     let fetched = match known {
         Some(error) => {
             count(&engine.counts.error_hits);
@@ -109,6 +105,20 @@ async fn fly(
             let Some(fetcher) = flight.fetching(meanwhile.map(Arc::new)) else {
                 return Ok(());
             };
+            if let Some(leases) = &engine.leases {
+                // Boxed: most caches have none, and all flights are spared its size.
+                match Box::pin(leases.enter(engine, flight, plan, &mut look)).await {
+                    Entry::Fetch(granted) => lease = granted,
+                    Entry::Found => {
+                        flight.lend(fetcher);
+                        return found(engine, flight, plan, look, refresher).await;
+                    }
+                    Entry::Abandoned => {
+                        count(&engine.counts.flights_abandoned);
+                        return Err(refused(ErrorKind::Other, "everyone has left"));
+                    }
+                }
+            }
             let began = engine.now();
             let stale = look
                 .candidate
@@ -122,16 +132,54 @@ async fn fly(
             fetched.map(|(fetched, slot)| (fetched, slot, began))
         }
     };
-    match fetched {
+    let landed = match fetched {
         Err(error) => serve_on_error(engine, flight, look.candidate, error),
         Ok((fetched, _slot, began)) => {
             engine.failures.clear(&flight.key);
-            let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
-            let seats = answer.still_held(engine, &flight.key, look.seats).await;
-            let lanes = answer.lanes(engine, seats);
-            answer.land(engine, flight, plan, lanes).await
+            answer(engine, flight, plan, look, fetched, began).await
         }
+    };
+    drop(lease);
+    landed
+}
+
+/// The origin has answered.
+async fn answer(
+    engine: &Arc<Engine>,
+    flight: &Arc<Flight>,
+    plan: &Plan,
+    mut look: Look,
+    fetched: Fetched,
+    began: Timestamp,
+) -> Result<()> {
+    let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
+    let seats = answer.still_held(engine, &flight.key, look.seats).await;
+    let lanes = answer.lanes(engine, seats);
+    if let Some(leases) = &engine.leases {
+        let is_shared = |lane: &Lane| engine.tiers[lane.tier].tier.shared && lane.keeps();
+        leases.answered(&flight.key, lanes.iter().any(is_shared));
     }
+    answer.land(engine, flight, plan, lanes).await
+}
+
+/// A tier has the object.
+async fn found(
+    engine: &Arc<Engine>,
+    flight: &Arc<Flight>,
+    plan: &Plan,
+    mut look: Look,
+    refresher: &mut Option<BoxFetch>,
+) -> Result<()> {
+    let Some(hit) = look.hit.take() else {
+        return Err(refused(ErrorKind::Other, "the look-up has no object"));
+    };
+    let stale = matches!(hit.freshness, Freshness::Stale);
+    let served = serve_hit(engine, flight, plan, hit, look).await;
+    // Not before: where the tier breaks off, the fetcher goes on.
+    if stale {
+        *refresher = flight.take_fetcher();
+    }
+    served
 }
 
 impl Hit {

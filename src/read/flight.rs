@@ -171,6 +171,11 @@ impl Flight {
         lock(&self.state).fetcher.take()
     }
 
+    /// Gives back a fetcher that was not run.
+    pub(crate) fn lend(&self, fetcher: BoxFetch) {
+        lock(&self.state).fetcher = Some(fetcher);
+    }
+
     /// The object was found.
     pub(crate) fn open(&self, opening: Arc<Opening>) {
         let mut state = lock(&self.state);

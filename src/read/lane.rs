@@ -88,6 +88,11 @@ impl Lane {
     pub(crate) fn is_write(&self) -> bool {
         matches!(self.step, Step::Open)
     }
+
+    /// Whether the tier is to have the object when the lane has settled.
+    pub(crate) fn keeps(&self) -> bool {
+        matches!(self.step, Step::Open | Step::Touch)
+    }
 }
 
 /// How a lane ended.
