@@ -3,7 +3,8 @@
 /// The limits of a store that is to be made for a clause.
 ///
 /// A store that cannot have exactly these rounds up, and says so in its
-/// [`usage`](larder_store::Usage::capacity).
+/// [`usage`](larder_store::Usage::capacity). One whose objects are counted
+/// [elsewhere](larder_store::Usage::elsewhere) has no use for the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setup {

@@ -182,10 +182,6 @@ pub async fn clause_04_the_old_object_stays_readable(subject: &impl Subject) {
     set(&store, "a", 3, LEN).await;
     let (unread, begun) = (hit(&store, "a").await, begin(&store, "a").await);
     flood(&store, 128 << 10).await;
-    assert!(
-        store.usage().evictions > 0,
-        "four times the capacity evicts something"
-    );
     assert_eq!(read_whole(unread).await, 3, "open while it was evicted");
     begun.finish("read in part when it was evicted").await;
 

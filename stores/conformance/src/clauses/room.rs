@@ -8,12 +8,13 @@ use larder_store::{Draft, Error, METADATA_LEN_MAX, Store, Usage, Writer};
 use crate::{
     Setup, Subject,
     probe::{
-        delete, draft, eventually, expect_err, finds, found, key, open, pattern, put, set, stat,
-        write,
+        counts, delete, draft, eventually, expect_err, finds, found, key, open, pattern, put, set,
+        stat, write,
     },
 };
 
-/// Clause 11: what is counted is what is there, after whatever happened.
+/// Clause 11: what is counted is what is there, after whatever happened. Where objects are counted
+/// elsewhere, it is about staged bytes alone.
 pub async fn clause_11_accounting_is_exact(subject: &impl Subject) {
     let store = subject.make(Setup::default()).await;
     let empty = store.usage();
@@ -23,6 +24,9 @@ pub async fn clause_11_accounting_is_exact(subject: &impl Subject) {
         "a new store is empty"
     );
     staged_bytes_count(&store).await;
+    if empty.elsewhere {
+        return;
+    }
     let live = against_a_live_set(&store).await;
     let full = store.usage();
     let store = match subject.reopen(store).await {
@@ -94,10 +98,10 @@ async fn staged_bytes_count<S: Store>(store: &S) {
         }
         second.abort().await.expect("an abort succeeds");
         eventually("nothing is staged", || store.usage().staged == 0).await;
-        assert_eq!(
-            store.usage().entries - empty.entries,
-            u64::from(way == "commit"),
-            "{way}"
+        counts(
+            store,
+            &format!("one entry after a commit, {way}"),
+            |usage| usage.entries - empty.entries == u64::from(way == "commit"),
         );
         delete(store, way).await;
         let after = store.usage();

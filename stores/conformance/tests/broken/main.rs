@@ -99,6 +99,8 @@ also_caught! {
     a_drop_that_publishes: DropPublishes by clause_03_drop_aborts;
     a_delete_without_its_fence: DeleteWithoutFence by clause_07_fences_hold;
     a_fence_that_compares_versions: VersionFence by clause_07_fences_hold;
+    staged_bytes_that_are_said_to_be_elsewhere: StagedElsewhere by clause_11_accounting_is_exact;
+    objects_elsewhere_that_are_counted_here: ElsewhereAndHere by clause_11_accounting_is_exact;
     an_overwrite_that_leaks: OverwriteLeaks by clause_11_accounting_is_exact;
     a_body_that_is_cut: CutBody by clause_10_lengths_and_checksums_hold;
 }
@@ -136,4 +138,10 @@ fn a_wrapper_that_hides_a_capability() {
 #[test]
 fn no_flaw() {
     assert!(failing::<flaws::NoFlaw>().is_empty());
+}
+
+/// A store that does not know how much it holds is none with a flaw.
+#[test]
+fn a_store_whose_objects_are_counted_elsewhere() {
+    assert!(failing::<flaws::CountedElsewhere>().is_empty());
 }

@@ -126,6 +126,43 @@ impl Flaw for StagedNotCounted {
     }
 }
 
+/// No flaw: a server holds the objects, and others use it too.
+#[derive(Debug, Default)]
+pub(crate) struct CountedElsewhere;
+
+impl Flaw for CountedElsewhere {
+    fn usage(&self, model: &Model) -> Usage {
+        let mut usage = Usage::default();
+        usage.staged = model.usage().staged;
+        usage.elsewhere = true;
+        usage
+    }
+}
+
+/// Takes what it has staged itself for somebody else's.
+#[derive(Debug, Default)]
+pub(crate) struct StagedElsewhere;
+
+impl Flaw for StagedElsewhere {
+    fn usage(&self, _: &Model) -> Usage {
+        let mut usage = Usage::default();
+        usage.elsewhere = true;
+        usage
+    }
+}
+
+/// Says that it cannot tell, and tells.
+#[derive(Debug, Default)]
+pub(crate) struct ElsewhereAndHere;
+
+impl Flaw for ElsewhereAndHere {
+    fn usage(&self, model: &Model) -> Usage {
+        let mut usage = model.usage();
+        usage.elsewhere = true;
+        usage
+    }
+}
+
 /// Keeps its entries in a file system that does not tell case apart.
 #[derive(Debug, Default)]
 pub(crate) struct KeysWithoutCase;
