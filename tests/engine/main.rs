@@ -4,6 +4,7 @@
 mod abandon;
 mod background;
 mod behind;
+mod breaker;
 mod cancel;
 mod clear;
 mod commits;
