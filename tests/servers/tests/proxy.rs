@@ -131,6 +131,13 @@ async fn a_reply_is_cut_after_so_many_bytes_once() {
     let mut next = TcpStream::connect(proxy.address()).await.unwrap();
     next.write_all(b"whole again").await.unwrap();
     assert_eq!(read(&mut next).await, b"WHOLE AGAIN");
+    for (bytes, reply) in [(4, &b"FOUR"[..]), (0, b"")] {
+        proxy.cut_after(bytes);
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        client.write_all(b"four").await.unwrap();
+        assert_eq!(read(&mut client).await, reply);
+        assert_eq!(read(&mut client).await, b"");
+    }
 }
 
 #[tokio::test]

@@ -127,11 +127,11 @@ impl Weather {
 }
 
 impl Shared {
-    /// Counts a chunk of a reply; true when the connection ends after what is left of it.
+    /// Counts a chunk of a reply; true when the connection ends with what is left of it.
     fn cuts_within(&self, bytes: &mut Vec<u8>) -> bool {
         let mut after = self.cut_after();
         match *after {
-            Some(left) if left < bytes.len() => {
+            Some(left) if left <= bytes.len() => {
                 bytes.truncate(left);
                 *after = None;
                 true

@@ -131,8 +131,8 @@ impl Proxy {
         self.change(|weather| weather.cuts += 1);
     }
 
-    /// Delivers so many bytes of replies from now on, then ends the connection that has the next.
-    /// It happens once.
+    /// Delivers so many bytes of replies from now on, and ends the connection that has the last of
+    /// them. It happens once. After no bytes is in place of the next reply.
     pub fn cut_after(&self, bytes: usize) {
         *self.shared.cut_after() = Some(bytes);
     }
