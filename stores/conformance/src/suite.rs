@@ -55,6 +55,8 @@ macro_rules! suite {
             clause_17_staged_bytes_stay
             capability_touch
             capability_list
+            capability_lease
+            capability_bus
         }
     };
     ($make:expr $(,)?) => {

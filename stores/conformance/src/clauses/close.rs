@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all};
-use larder_store::{ByteRange, Result, Store};
+use larder_store::{
+    Bus, ByteRange, Delivery, Fence, Lease, Leased, Message, Notice, Result, Store, Terms,
+};
 
 use crate::{
     Setup, Subject,
     probe::{
-        delete, draft, expect_err, fence, finds, hit, id_of, key, open, pattern, set, within, write,
+        bounded, delete, draft, expect_err, fence, finds, hit, id_of, key, open, pattern, set,
+        within, write,
     },
 };
 
@@ -52,6 +55,7 @@ pub async fn clause_15_close(subject: &impl Subject) {
         "set_with_writer",
     );
     closed(store.delete(key("a"), None).await, "delete");
+    let before = held.clone();
     closed(store.delete(key("a"), Some(held)).await, "a fenced delete");
     closed(store.stat(key("a")).await, "stat");
     closed(store.fence(key("a")).await, "fence");
@@ -62,6 +66,7 @@ pub async fn clause_15_close(subject: &impl Subject) {
         let first = list.list("").next().await;
         closed(first.expect("the end is not an answer"), "list");
     }
+    capabilities_are_closed(&*store, &before).await;
     closed(writing.write("x".into()).await, "write");
     closed(committing.commit().await, "commit");
     // There is nothing that could be left behind; to say so or to say closed are both right.
@@ -82,6 +87,31 @@ pub async fn clause_15_close(subject: &impl Subject) {
     while let Ok(Some(_)) = begun.chunk().await {}
     let _ = store.usage();
     store.close().await.expect("a close can be repeated");
+}
+
+/// Of those that are shared with other processes.
+async fn capabilities_are_closed<S: Store>(store: &S, before: &Fence) {
+    if let Some(lease) = store.as_lease() {
+        let ttl = Duration::from_secs(1);
+        let (who, why) = ("a".into(), "fill".into());
+        let terms = Terms { who, why, ttl };
+        closed(lease.acquire(key("a"), before, &terms).await, "acquire");
+        closed(lease.renew(key("a"), before, ttl).await, "renew");
+        closed(lease.release(key("a"), before).await, "release");
+    }
+    if let Some(bus) = store.as_bus() {
+        closed(bus.publish(&beat(1)).await, "publish");
+        closed(bus.subscribe().await.map(drop), "subscribe");
+    }
+}
+
+fn beat(sequence: u64) -> Message {
+    Message {
+        publisher: 1,
+        epoch: 1,
+        sequence,
+        notice: Notice::Beat,
+    }
 }
 
 fn closed<T>(result: Result<T>, what: &str) {
@@ -120,7 +150,12 @@ pub async fn clause_16_wrappers_forward(subject: &impl Subject) {
 /// Layers that change something on purpose (names, bytes, counts) test that part by themselves.
 pub async fn assert_forwards(wrapper: &dyn Store, inner: &dyn Store) {
     let claims = |store: &dyn Store| {
-        let capabilities = (store.as_touch().is_some(), store.as_list().is_some());
+        let capabilities = [
+            store.as_touch().is_some(),
+            store.as_list().is_some(),
+            store.as_lease().is_some(),
+            store.as_bus().is_some(),
+        ];
         (
             store.kind(),
             store.identity(),
@@ -131,7 +166,7 @@ pub async fn assert_forwards(wrapper: &dyn Store, inner: &dyn Store) {
     assert_eq!(
         claims(wrapper),
         claims(inner),
-        "kind, identity, fencing, (touch, list)"
+        "kind, identity, fencing, [touch, list, lease, bus]"
     );
     set(wrapper, "forwarded", 1, 3000).await;
     finds(inner, "forwarded", 1).await;
@@ -154,6 +189,13 @@ pub async fn assert_forwards(wrapper: &dyn Store, inner: &dyn Store) {
             assert_eq!(list.list("forwarded").count().await, 1);
         }
     }
+    if let (Some(through), Some(beneath)) = (wrapper.as_lease(), inner.as_lease()) {
+        let fence = fence(inner, "leased").await;
+        assert_leases_forwarded(through, beneath, &fence).await;
+    }
+    if let (Some(through), Some(beneath)) = (wrapper.as_bus(), inner.as_bus()) {
+        assert_bus_forwarded(through, beneath).await;
+    }
     let staged = [
         open(wrapper, "forwarded", draft(2)).await,
         open(inner, "x", draft(2)).await,
@@ -163,4 +205,40 @@ pub async fn assert_forwards(wrapper: &dyn Store, inner: &dyn Store) {
     delete(wrapper, "forwarded").await;
     finds(inner, "forwarded", None).await;
     assert_eq!(wrapper.usage(), inner.usage());
+}
+
+async fn assert_leases_forwarded(through: &dyn Lease, beneath: &dyn Lease, fence: &Fence) {
+    let ttl = Duration::from_secs(60);
+    let name = key("leased");
+    for (one, other) in [(through, beneath), (beneath, through)] {
+        let (who, why) = ("a".into(), "fill".into());
+        let terms = Terms { who, why, ttl };
+        let acquired = one.acquire(name, fence, &terms).await;
+        let Ok(Leased::Granted(grant)) = acquired else {
+            panic!("the lease is free, and not {acquired:?}");
+        };
+        let again = other.acquire(name, fence, &terms).await;
+        let again = again.expect("a lease can be asked for");
+        assert!(
+            matches!(again, Leased::Taken(_)),
+            "one lease, not {again:?}"
+        );
+        let renewed = other.renew(name, &grant, ttl).await;
+        assert!(renewed.expect("it is held"), "a wrapper hands renewals on");
+        let released = other.release(name, &grant).await;
+        released.expect("it is held");
+    }
+}
+
+async fn assert_bus_forwarded(through: &dyn Bus, beneath: &dyn Bus) {
+    let subscribed = [through.subscribe().await, beneath.subscribe().await];
+    let mut subscribed = subscribed.map(|it| it.expect("a store can be listened to"));
+    for (bus, sequence) in [(through, 1), (beneath, 2)] {
+        let published = bus.publish(&beat(sequence)).await;
+        published.expect("a message can be published");
+        for deliveries in &mut subscribed {
+            let heard = bounded(Duration::from_secs(5), "a message", deliveries.next()).await;
+            assert_eq!(heard, Some(Delivery::Message(beat(sequence))));
+        }
+    }
 }

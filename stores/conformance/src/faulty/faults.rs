@@ -38,6 +38,19 @@ pub enum Op {
     List,
     /// `Store::close`.
     Close,
+    /// `Lease::acquire`.
+    Acquire,
+    /// `Lease::renew`.
+    Renew,
+    /// `Lease::release`.
+    Release,
+    /// `Bus::publish`.
+    Publish,
+    /// `Bus::subscribe`.
+    Subscribe,
+    /// A delivery of the bus, on its way to one subscriber. One that stalls keeps all later ones
+    /// waiting.
+    Deliver,
 }
 
 /// What goes wrong.
@@ -59,6 +72,15 @@ pub enum Fault {
     Shorten(u64),
     /// The operation is not done, and panics when its reply is polled.
     Panic,
+    /// For [`Op::Deliver`]: it never arrives, and nobody knows.
+    Skip,
+    /// For [`Op::Deliver`]: it arrives twice.
+    Repeat,
+    /// For [`Op::Deliver`]: it arrives after so many later ones, at least one, or before the end of
+    /// the stream.
+    Behind(u64),
+    /// For [`Op::Deliver`]: [`Lost`](larder_store::Delivery::Lost) arrives in its place.
+    Lose,
 }
 
 /// The faults of a [`Faulty`](super::Faulty) store: a handle, whose clones are the same.
@@ -83,8 +105,10 @@ struct Plan {
 struct Rule {
     op: Op,
     key: Option<String>,
-    /// Strikes at this call from now, 1 being the next, and then no more; `None` is always.
+    /// Strikes from this call on, 1 being the next; `None` is always.
     nth: Option<u64>,
+    /// How often it strikes then.
+    times: u64,
     fault: Fault,
 }
 
@@ -102,6 +126,7 @@ pub struct When<'a> {
     op: Op,
     key: Option<String>,
     nth: Option<u64>,
+    times: u64,
 }
 
 impl Faults {
@@ -122,6 +147,7 @@ impl Faults {
             op,
             key: None,
             nth: Some(1),
+            times: 1,
         }
     }
 
@@ -167,12 +193,14 @@ impl Faults {
                     found.get_or_insert(rule.fault);
                     true
                 }
-                Some(left) => {
+                Some(left @ 2..) => {
                     *left -= 1;
-                    if *left == 0 {
-                        found.get_or_insert(rule.fault);
-                    }
-                    *left > 0
+                    true
+                }
+                Some(_) => {
+                    found.get_or_insert(rule.fault);
+                    rule.times -= 1;
+                    rule.times > 0
                 }
             }
         });
@@ -224,21 +252,36 @@ impl When<'_> {
         self
     }
 
-    /// Strikes once, at the call that was named, or else at the next.
+    /// Not once but at so many calls in a row.
     ///
     /// # Panics
     ///
-    /// When the fault makes no sense for the operation: only bodies can be shortened.
+    /// When it is zero.
+    pub fn times(mut self, times: u64) -> Self {
+        assert!(times > 0, "a fault strikes at least once");
+        self.times = times;
+        self
+    }
+
+    /// Strikes at the call that was named, or else at the next.
+    ///
+    /// # Panics
+    ///
+    /// When the fault makes no sense for the operation: only bodies can be shortened, only
+    /// deliveries mixed up, and deliveries cannot fail.
     pub fn inject(self, fault: Fault) {
-        assert!(
-            matches!(self.op, Op::Get | Op::Body) || !matches!(fault, Fault::Shorten(_)),
-            "{:?} has no body that could be shortened",
-            self.op
-        );
+        let makes_sense = match fault {
+            Fault::Shorten(_) => matches!(self.op, Op::Get | Op::Body),
+            Fault::Skip | Fault::Repeat | Fault::Behind(_) | Fault::Lose => self.op == Op::Deliver,
+            Fault::Fail(_) | Fault::FailAfter(_) | Fault::StallAfter => self.op != Op::Deliver,
+            Fault::Stall | Fault::Delay(_) | Fault::Panic => true,
+        };
+        assert!(makes_sense, "no {:?} can meet with {fault:?}", self.op);
         let rule = Rule {
             op: self.op,
             key: self.key,
             nth: self.nth,
+            times: self.times,
             fault,
         };
         self.faults.plan().rules.push(rule);
@@ -280,7 +323,7 @@ impl Strike {
             Fault::Stall => self.faults.stall().await,
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::Panic => panic!("injected into {:?}", self.op),
-            Fault::FailAfter(_) | Fault::StallAfter | Fault::Shorten(_) => {}
+            _ => {}
         }
         Ok(())
     }

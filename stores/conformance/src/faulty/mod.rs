@@ -1,25 +1,29 @@
 //! A store that fails on command.
 
 mod body;
+mod bus;
 mod faults;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use larder_store::{
-    ByteRange, Commit, Draft, Fence, Fencing, Identity, Key, Keys, List, Lookup, Metadata, Reply,
-    Store, Touch, Usage, Writer,
+    Bus, ByteRange, Commit, Deliveries, Draft, Fence, Fencing, Identity, Key, Keys, Lease, Leased,
+    List, Lookup, Message, Metadata, Reply, Store, Terms, Touch, Usage, Writer,
 };
 
 pub use self::faults::{Fault, Faults, Op, When};
-use self::{body::faulty_object, writer::FaultyWriter};
+use self::{body::faulty_object, bus::faulty_deliveries, writer::FaultyWriter};
 
 /// Any store, with faults that can be switched on from outside.
 ///
 /// Without faults it forwards everything, and every capability. With them it is a store that fails
 /// as real ones do and still keeps the contract: what fails is not done, or done and said not to
 /// be; a writer whose write failed cannot be committed.
+///
+/// Two of them around clones of one store are two processes that share it, each with faults of its
+/// own: so it is to be used for buses, where [`Op::Deliver`] strikes on the way to a subscriber.
 ///
 /// Whole bodies are forwarded whole unless a fault of [`Op::Body`] is waiting when they are opened;
 /// their chunks are not counted then.
@@ -147,6 +151,14 @@ impl<S: Store> Store for Faulty<S> {
     fn as_list(&self) -> Option<&dyn List> {
         self.inner.as_list().map(|_| self as &dyn List)
     }
+
+    fn as_lease(&self) -> Option<&dyn Lease> {
+        self.inner.as_lease().map(|_| self as &dyn Lease)
+    }
+
+    fn as_bus(&self) -> Option<&dyn Bus> {
+        self.inner.as_bus().map(|_| self as &dyn Bus)
+    }
 }
 
 impl<S: Store> Touch for Faulty<S> {
@@ -180,5 +192,56 @@ impl<S: Store> List for Faulty<S> {
             }
         });
         Box::pin(keys.flatten())
+    }
+}
+
+impl<S: Store> Faulty<S> {
+    fn lease(&self) -> &dyn Lease {
+        let lease = self.inner.as_lease();
+        lease.expect("it was there when it was asked for")
+    }
+
+    fn bus(&self) -> &dyn Bus {
+        let bus = self.inner.as_bus();
+        bus.expect("it was there when it was asked for")
+    }
+}
+
+impl<S: Store> Lease for Faulty<S> {
+    fn acquire<'a>(
+        &'a self,
+        key: Key<'a>,
+        fence: &'a Fence,
+        terms: &'a Terms,
+    ) -> Reply<'a, Leased> {
+        self.call(Op::Acquire, key.as_str(), move || {
+            self.lease().acquire(key, fence, terms)
+        })
+    }
+
+    fn renew<'a>(&'a self, key: Key<'a>, fence: &'a Fence, ttl: Duration) -> Reply<'a, bool> {
+        self.call(Op::Renew, key.as_str(), move || {
+            self.lease().renew(key, fence, ttl)
+        })
+    }
+
+    fn release<'a>(&'a self, key: Key<'a>, fence: &'a Fence) -> Reply<'a, ()> {
+        self.call(Op::Release, key.as_str(), move || {
+            self.lease().release(key, fence)
+        })
+    }
+}
+
+impl<S: Store> Bus for Faulty<S> {
+    fn publish<'a>(&'a self, message: &'a Message) -> Reply<'a, ()> {
+        self.call(Op::Publish, "", move || self.bus().publish(message))
+    }
+
+    fn subscribe(&self) -> Reply<'_, Deliveries> {
+        let reply = self.call(Op::Subscribe, "", move || self.bus().subscribe());
+        Reply::later(async move {
+            let faults = self.faults.clone();
+            Ok(faulty_deliveries(faults, reply.await?))
+        })
     }
 }

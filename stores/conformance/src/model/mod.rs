@@ -7,6 +7,8 @@
 //    beneath it, and nothing beneath that.
 // 2. `live` is the sum of `Entry::size` over the entries, and `order` holds each of them once.
 
+mod bus;
+mod lease;
 mod writer;
 
 use std::{
@@ -18,18 +20,21 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use larder_store::{
-    Body, ByteRange, Commit, Draft, Error, Fence, Fences, Identity, Key, KeyBuf, Keys, List,
-    Lookup, Metadata, Object, Reply, Result, Store, Stripe, Timestamp, Touch, Usage, Version,
-    Writer,
+    Body, Bus, ByteRange, Commit, Draft, Error, Fence, Fences, Identity, Key, KeyBuf, Keys, Lease,
+    List, Lookup, Message, Metadata, Object, Reply, Result, Store, Stripe, Timestamp, Touch, Usage,
+    Version, Writer,
 };
+use tokio::sync::broadcast;
 
-use self::writer::ModelWriter;
+use self::{lease::Leases, writer::ModelWriter};
 use crate::Setup;
 
 /// A reference store: the whole contract with every capability, in one map under one lock.
 ///
 /// It is a handle: clones are the same store. It evicts the oldest first. Its clock stands at
-/// [`Timestamp::EPOCH`] unless one is given, so that only what expires at the epoch does.
+/// [`Timestamp::EPOCH`] unless one is given, so that only what expires at the epoch does. Leases
+/// last by tokio's clock. A subscriber of its bus has 1,024 messages waiting at most, and hears
+/// that it has lost the oldest.
 ///
 /// ```
 /// use larder_conformance::{Model, Setup};
@@ -68,6 +73,9 @@ struct State {
     evictions: u64,
     /// The last version that was given; no version is given twice.
     version: u64,
+    leases: Leases,
+    /// Made for the first subscriber; they hear the end when it goes.
+    bus: Option<broadcast::Sender<Message>>,
     closed: bool,
 }
 
@@ -180,13 +188,14 @@ impl Model {
         let now = self.now();
         let mut stripe = self.shared.fences.lock(key);
         let mut state = self.state()?;
-        if fence.is_some_and(|fence| !stripe.holds(fence)) {
+        if fence.is_some_and(|fence| !state.holds(&stripe, key, fence)) {
             return Ok(Commit::Superseded);
         }
         state.expire(key, now);
         let commit = change(&mut state)?;
         if commit.is_done() {
             stripe.invalidate();
+            state.leases.end(key);
         }
         Ok(commit)
     }
@@ -356,7 +365,9 @@ impl Store for Model {
 
     fn close(&self) -> Reply<'_, ()> {
         self.reply(|| {
-            lock(&self.shared.state).closed = true;
+            let mut state = lock(&self.shared.state);
+            state.closed = true;
+            state.bus = None;
             Ok(())
         })
     }
@@ -370,6 +381,14 @@ impl Store for Model {
     }
 
     fn as_list(&self) -> Option<&dyn List> {
+        Some(self)
+    }
+
+    fn as_lease(&self) -> Option<&dyn Lease> {
+        Some(self)
+    }
+
+    fn as_bus(&self) -> Option<&dyn Bus> {
         Some(self)
     }
 }

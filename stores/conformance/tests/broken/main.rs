@@ -47,6 +47,8 @@ fn failing<F: Flaw>() -> Vec<&'static str> {
         clause_17_staged_bytes_stay
         capability_touch
         capability_list
+        capability_lease
+        capability_bus
     }
 }
 
