@@ -271,14 +271,13 @@ async fn expired<S: Store>(store: &S) {
     set(store, "expired", 1, 40).await;
     let plain = fence(store, "expired").await;
     let late = granted(store, "expired", &plain, &terms("a", SHORT)).await;
-    let mut fills = Vec::new();
-    for _ in 0..2 {
+    let fill = async || {
         let mut fill = open(store, "expired", draft(90).fence(late.clone())).await;
         write(&mut *fill, &pattern(90, 300)).await;
-        fills.push(fill);
-    }
+        fill
+    };
+    let (first, second) = (fill().await, fill().await);
     tokio::time::sleep(OVER).await;
-    let [first, second] = fills.try_into().ok().expect("there are two");
     let commit = first.commit().await.expect("superseded is not an error");
     assert!(!commit.is_done(), "a fill whose lease expired meanwhile");
     holds_nothing(store, "expired", &late, "after it expired").await;
