@@ -65,8 +65,13 @@ impl Moka {
         self.cache.get(key)
     }
 
+    /// `moka` counts whatever `get` is asked for, absent or not. Asked for twice, what is absent
+    /// would count double against what is there, and push it out. `contains_key` does not count.
     pub(super) fn peek(&self, key: &str) -> Option<Entry> {
-        self.cache.get(key)
+        if self.cache.contains_key(key) {
+            return self.cache.get(key);
+        }
+        None
     }
 
     pub(super) fn insert(&self, key: &KeyBuf, entry: Entry) -> Gone {
