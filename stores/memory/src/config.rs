@@ -13,8 +13,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Eviction {
-    /// S3-FIFO: what is asked for once goes first, what came back stays. Resists scans, and is by
-    /// far the fastest. The default.
+    /// S3-FIFO: what is asked for once goes first, what came back stays. Resists scans and loops,
+    /// and is by far the fastest. The default.
     #[default]
     S3Fifo,
     /// W-TinyLFU: whatever is asked for more often stays. A new object may be turned away at once,

@@ -21,8 +21,8 @@
 //! [`Eviction::entry_overhead`], which stands for what the tables take; an object that stands for
 //! "absent", and one that has expired, count like any other until they are gone. Beside the
 //! capacity there are the buffers of open writers ([`Builder::staging_max`]), the bodies that readers still hold
-//! after their object is gone, and the hashes of keys that were evicted lately, at most a twentieth
-//! of the capacity.
+//! after their object is gone, and what is remembered of keys that were evicted lately: a
+//! sixty-fourth of the capacity at most, or 8 KiB where that is more.
 //!
 //! # Limits
 //!

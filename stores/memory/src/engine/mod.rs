@@ -7,6 +7,7 @@
 //!
 //! `s3_fifo` is the default; `moka` comes with the feature of its name.
 
+mod history;
 #[cfg(feature = "moka")]
 mod moka;
 mod s3_fifo;
@@ -58,7 +59,8 @@ impl Engine {
         each!(self, engine => engine.get(key))
     }
 
-    /// An entry; counted as used only where the engine knows no other way.
+    /// An entry. What is absent is not counted as asked for; what is there counts as used only
+    /// where the engine knows no other way.
     pub(crate) fn peek(&self, key: &str) -> Option<Entry> {
         each!(self, engine => engine.peek(key))
     }

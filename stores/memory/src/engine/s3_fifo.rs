@@ -1,25 +1,42 @@
 //! S3-FIFO, by `quick_cache`.
 //!
 //! The algorithm is that of "FIFO queues are all you need for cache eviction" (Yang et al., SOSP
-//! 2023), here with CLOCK rings for queues.
+//! 2023), here with CLOCK rings for queues, and with a memory of its own for what has left: see
+//! [`History`].
+
+use std::{
+    hash::BuildHasher,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use larder_store::KeyBuf;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
-use super::Gone;
+use super::{
+    Gone,
+    history::{History, Mark, Queue},
+};
 use crate::{config::Limits, entry::Entry};
 
 /// The share of a shard that its main queue may take; the rest is for what comes first.
 const HOT_SHARE: f64 = 0.97;
 
-/// The object size from which the length of the history is derived: the engine remembers the
-/// hashes of half as many evicted keys as objects of this size would fit.
-const OBJECT_TYPICAL: u64 = 1 << 10;
+/// Bytes of capacity for each slot of the history, which has 8 bytes.
+const BYTES_PER_SLOT: u64 = 512;
+
+/// How many objects the engine is told to expect. It makes fewer shards where that is little, and
+/// would keep a history in proportion, which is switched off.
+const ITEMS: usize = 1 << 16;
 
 /// More shards than this buy nothing.
 const SHARDS_MAX: u64 = 64;
 
-pub(crate) struct S3Fifo(Cache<KeyBuf, Entry, Weights, DefaultHashBuilder, Collect>);
+pub(crate) struct S3Fifo {
+    cache: Cache<KeyBuf, Entry, Weights, DefaultHashBuilder, Collect>,
+    hasher: DefaultHashBuilder,
+    /// Each has a part of the keys; a lock is held for one call, and no other beneath it.
+    histories: Box<[Mutex<History>]>,
+}
 
 #[derive(Clone)]
 struct Weights;
@@ -35,69 +52,116 @@ impl Weighter<KeyBuf, Entry> for Weights {
 struct Collect;
 
 impl Lifecycle<KeyBuf, Entry> for Collect {
-    type RequestState = Vec<(KeyBuf, Entry)>;
+    type RequestState = Vec<Left>;
 
-    fn on_evict(&self, gone: &mut Self::RequestState, key: KeyBuf, entry: Entry) {
-        gone.push((key, entry));
+    fn on_evict_cold(&self, left: &mut Self::RequestState, key: KeyBuf, entry: Entry) {
+        left.push(Left {
+            key,
+            entry,
+            from: Queue::Probation,
+        });
     }
+
+    fn on_evict_hot(&self, left: &mut Self::RequestState, key: KeyBuf, entry: Entry) {
+        left.push(Left {
+            key,
+            entry,
+            from: Queue::Main,
+        });
+    }
+}
+
+/// An entry that was evicted or replaced.
+struct Left {
+    key: KeyBuf,
+    entry: Entry,
+    from: Queue,
 }
 
 impl S3Fifo {
     pub(super) fn new(limits: &Limits) -> Self {
         let layout = Layout::new(limits);
-        let items = usize::try_from(limits.capacity / OBJECT_TYPICAL).unwrap_or(usize::MAX);
+        let shards = usize::try_from(layout.shards).expect("at most SHARDS_MAX");
         let options = OptionsBuilder::new()
-            .shards(usize::try_from(layout.shards).expect("at most SHARDS_MAX"))
+            .shards(shards)
             .weight_capacity(layout.shards * layout.shard_capacity)
             .hot_allocation(layout.hot_share)
-            .estimated_items_capacity(items.max(1))
+            .ghost_allocation(0.0)
+            .estimated_items_capacity(ITEMS)
             .build()
             .expect("both capacities are set");
         let hasher = DefaultHashBuilder::default();
-        Self(Cache::with_options(options, Weights, hasher, Collect))
+        let slots = limits.capacity / BYTES_PER_SLOT / layout.shards;
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX / 2);
+        let history = || Mutex::new(History::new(slots));
+        Self {
+            cache: Cache::with_options(options, Weights, hasher.clone(), Collect),
+            hasher,
+            histories: std::iter::repeat_with(history).take(shards).collect(),
+        }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Entry> {
-        self.0.get(key)
+        self.cache.get(key)
     }
 
     pub(super) fn peek(&self, key: &str) -> Option<Entry> {
-        self.0.peek(key)
+        self.cache.peek(key)
     }
 
     pub(super) fn insert(&self, key: &KeyBuf, entry: Entry) -> Gone {
         let version = entry.version();
         let mut gone = Gone::default();
+        let (mut history, mark) = self.history(key);
+        let keep = history.enter(mark);
+        drop(history);
         let mut left = self.put(key, entry);
-        // A key that comes back from the history enters the main queue before room is made, and
-        // may be the very entry that the hand picks when all others have been hit. It then leaves
-        // no history, so the second time it enters as new, and room is made before.
-        let own = left
-            .iter()
-            .position(|(_, entry)| entry.version() == version);
+        // What replaces a lighter entry takes its place before room is made, and may be the very
+        // one that the hand picks when all others have been hit. The second time it enters as new,
+        // and room is made before.
+        let own = left.iter().position(|left| left.entry.version() == version);
         if let Some(at) = own {
-            let (key, entry) = left.swap_remove(at);
-            left.append(&mut self.put(&key, entry));
+            let own = left.swap_remove(at);
+            left.append(&mut self.put(&own.key, own.entry));
         }
-        for (victim, entry) in left {
+        if keep {
+            // Counted as used, it goes on to the main queue.
+            drop(self.cache.get(&**key));
+        }
+        for left in left {
+            let (mut history, mark) = self.history(&left.key);
             // Under the key itself it is what was replaced, and no eviction, unless it is the new
             // entry again.
-            if victim != *key || entry.version() == version {
+            if left.key != *key || left.entry.version() == version {
+                history.evict(mark, left.from);
                 gone.evictions += 1;
+            } else {
+                history.forget();
             }
-            gone.entries.push(entry);
+            drop(history);
+            gone.entries.push(left.entry);
         }
         gone
     }
 
-    fn put(&self, key: &KeyBuf, entry: Entry) -> Vec<(KeyBuf, Entry)> {
+    fn put(&self, key: &KeyBuf, entry: Entry) -> Vec<Left> {
         let mut left = Vec::new();
-        self.0.insert_with_lifecycle(key.clone(), entry, &mut left);
+        self.cache
+            .insert_with_lifecycle(key.clone(), entry, &mut left);
         left
     }
 
     pub(super) fn remove(&self, key: &str) -> Option<Entry> {
-        self.0.remove(key).map(|(_, entry)| entry)
+        let (_, entry) = self.cache.remove(key)?;
+        self.history(key).0.forget();
+        Some(entry)
+    }
+
+    fn history(&self, key: &str) -> (MutexGuard<'_, History>, Mark) {
+        let mark = Mark::new(self.hasher.hash_one(key));
+        let history = &self.histories[mark.part(self.histories.len())];
+        let history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        (history, mark)
     }
 
     #[allow(clippy::unused_self)] // Nothing is ever put off here.
@@ -106,7 +170,7 @@ impl S3Fifo {
     }
 
     pub(super) fn keys(&self, fits: impl Fn(&str, &Entry) -> bool) -> Vec<KeyBuf> {
-        self.0
+        self.cache
             .iter()
             .filter(|(key, entry)| fits(key, entry))
             .map(|(key, _)| key)
@@ -115,11 +179,15 @@ impl S3Fifo {
 
     pub(super) fn clear(&self) {
         // One by one, so that each is dropped when its shard is unlocked.
-        self.0.drain().for_each(drop);
+        self.cache.drain().for_each(drop);
+        for history in &self.histories {
+            let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.clear();
+        }
     }
 
     pub(super) fn usage(&self) -> (u64, u64) {
-        (self.0.len() as u64, self.0.weight())
+        (self.cache.len() as u64, self.cache.weight())
     }
 }
 

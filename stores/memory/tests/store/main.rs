@@ -7,6 +7,7 @@ mod eviction;
 mod expiry;
 mod handle;
 mod limits;
+mod ratio;
 mod staged;
 
 use std::sync::{
