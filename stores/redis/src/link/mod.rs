@@ -1,8 +1,54 @@
-//! The connections to the server.
+//! The client side: connections to the servers that are kept alive, and requests over them.
+//!
+//! 1. Requests about one object (one hash) go over one connection, first in, first out. A request
+//!    whose caller went away is overtaken by no later one, and overtakes none.
+//! 2. What a lost connection left in the server's buffers does not take effect once the next
+//!    connection serves ([`dialer`] says how, and when this does not hold).
+//! 3. What was sent is not sent again, unless the server said that it did not run it. Only
+//!    [`Link::read`] repeats.
+//! 4. Each wait ends with the response time-out, counted from the call: for a connection, for a
+//!    permit, for the answer, for a slot that moves.
+//! 5. Sent and unanswered requests of a connection are limited ([`request::UNITS_MAX`]), also when
+//!    their callers are gone.
+//!
+//! [`Link`] is the way in; [`node`] holds the connections to one server, each a [`connection`]
+//! whose keeper dials anew, and [`live`] one established one of them. [`cluster`] finds the node of
+//! a slot. `redis-rs` brings the protocol and the multiplexing; its own reconnection and its
+//! cluster client are not used, since they send again what may have run.
 
-use std::time::Duration;
+mod backoff;
+#[cfg(feature = "cluster")]
+mod cluster;
+mod connection;
+mod dialer;
+mod error;
+mod live;
+mod node;
+mod request;
+mod scan;
+mod script;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use larder_store::{Error, ErrorKind, Result};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, Value};
+
+pub(crate) use backoff::{Backoff, PAUSE_MAX};
+#[cfg(feature = "cluster")]
+use cluster::Cluster;
+pub(crate) use error::error;
+use node::Node;
+use request::{Failure, Reply, Request};
+pub(crate) use script::Script;
 
 /// How to reach the server.
 #[derive(Clone)]
@@ -10,62 +56,251 @@ pub(crate) struct Settings {
     pub(crate) urls: Vec<String>,
     /// Whether the URLs are nodes of one cluster.
     pub(crate) cluster: bool,
+    /// To each server; at least one.
     pub(crate) connections: usize,
+    /// For a connection until it can serve.
     pub(crate) connect_timeout: Duration,
+    /// For each request, from the call on.
     pub(crate) response_timeout: Duration,
+    /// For the jitter of the pauses.
     pub(crate) seed: u64,
 }
 
+/// The way to the servers; a clone is a reference.
+///
+/// The hash that requests take is the object's. It chooses the connection; in a cluster its 16
+/// lower-case hexadecimal digits are the hash tag of the object's names, and so choose the slot.
+///
+/// # Cancel safety
+///
+/// Of all methods: a call that is dropped has sent its request or never will.
 #[derive(Clone)]
-pub(crate) struct Link;
+pub(crate) struct Link(Arc<Inner>);
+
+struct Inner {
+    servers: Servers,
+    response_timeout: Duration,
+}
+
+enum Servers {
+    One(Arc<Node>),
+    #[cfg(feature = "cluster")]
+    Cluster(Cluster),
+}
 
 impl Link {
-    pub(crate) async fn connect(_: Settings) -> Result<Self> {
-        todo!()
+    /// Connects. [`Invalid`](ErrorKind::Invalid) when URL, user or password are wrong,
+    /// [`Unavailable`](ErrorKind::Unavailable) when the server cannot be reached.
+    pub(crate) async fn connect(settings: Settings) -> Result<Self> {
+        let servers = Servers::connect(&settings).await?;
+        Ok(Self(Arc::new(Inner {
+            servers,
+            response_timeout: settings.response_timeout,
+        })))
     }
 
-    pub(crate) async fn command<T: redis::FromRedisValue>(
+    /// Sends once, and awaits the reply.
+    pub(crate) async fn command<T: FromRedisValue>(&self, hash: u64, command: &Cmd) -> Result<T> {
+        let sent = AtomicBool::new(false);
+        let sending = self.0.servers.value(hash, command, &sent);
+        convert(self.in_time(&sent, sending).await?)
+    }
+
+    /// As [`command`](Self::command), but sends again, once, if the connection breaks meanwhile: for
+    /// commands that change nothing.
+    pub(crate) async fn read<T: FromRedisValue>(&self, hash: u64, command: &Cmd) -> Result<T> {
+        let sent = AtomicBool::new(false);
+        let reading = async {
+            match self.0.servers.value(hash, command, &sent).await {
+                Err(Failure::Broken(_)) => self.0.servers.value(hash, command, &sent).await,
+                done => done,
+            }
+        };
+        convert(self.in_time(&sent, reading).await?)
+    }
+
+    /// Sends the commands together. They run in this order, but others may run between them; in a
+    /// cluster all names must have the hash's tag. Not for `MULTI`.
+    pub(crate) async fn pipeline<T: FromRedisValue>(
         &self,
-        _: u64,
-        _: &redis::Cmd,
+        hash: u64,
+        pipeline: &Pipeline,
     ) -> Result<T> {
-        todo!()
+        debug_assert!(
+            !pipeline.is_transaction(),
+            "scripts are the transactions here"
+        );
+        let sent = AtomicBool::new(false);
+        let sending = self.0.servers.values(hash, pipeline, &sent);
+        let values = self.in_time(&sent, sending).await?;
+        // The pipeline knows which replies its owner wants; it asks a connection for them.
+        pipeline
+            .query_async(&mut Replies(Some(values)))
+            .await
+            .map_err(error)
     }
 
-    pub(crate) async fn pipeline<T: redis::FromRedisValue>(
+    /// Runs the script, and sends it whole when the server does not know it: then it did not run.
+    pub(crate) async fn run<T: FromRedisValue>(
         &self,
-        _: u64,
-        _: &redis::Pipeline,
+        hash: u64,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
     ) -> Result<T> {
-        todo!()
+        let sent = AtomicBool::new(false);
+        let running = async {
+            let by_hash = script.by_hash(keys, args);
+            let value = self.0.servers.value(hash, &by_hash, &sent).await?;
+            if is_unknown_script(&value) {
+                let by_source = script.by_source(keys, args);
+                return self.0.servers.value(hash, &by_source, &sent).await;
+            }
+            Ok(value)
+        };
+        convert(self.in_time(&sent, running).await?)
     }
 
-    pub(crate) async fn run<T: redis::FromRedisValue>(
-        &self,
-        _: u64,
-        _: &Script,
-        _: &[&[u8]],
-        _: &[&[u8]],
-    ) -> Result<T> {
-        todo!()
-    }
-
+    /// A connection of its own for messages; when it breaks, it ends.
     pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub> {
-        todo!()
+        match &self.0.servers {
+            Servers::One(node) => node.dialer().pubsub().await,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.pubsub().await,
+        }
     }
 
-    pub(crate) fn close(&self) {}
-}
+    /// Ends the connections. Later requests are [`Closed`](ErrorKind::Closed); those under way end
+    /// on their own, within their time-outs.
+    pub(crate) fn close(&self) {
+        match &self.0.servers {
+            Servers::One(node) => node.close(),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.close(),
+        }
+    }
 
-/// A Lua script; a `static` of it stands in a `LazyLock`.
-pub(crate) struct Script(&'static str);
+    /// All servers that hold names.
+    async fn masters(&self) -> Result<Vec<Arc<Node>>> {
+        match &self.0.servers {
+            Servers::One(node) => Ok(vec![node.clone()]),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.masters().await,
+        }
+    }
 
-impl Script {
-    pub(crate) fn new(source: &'static str) -> Self {
-        Self(source)
+    /// Asks this node, whatever it has; twice if the connection breaks.
+    async fn ask(&self, node: &Node, request: Request<'_>) -> Result<Reply> {
+        let sent = AtomicBool::new(false);
+        let asking = async {
+            match node.exchange(0, request, &sent).await {
+                Err(Failure::Broken(_)) => node.exchange(0, request, &sent).await,
+                done => done,
+            }
+        };
+        self.in_time(&sent, asking).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        sent: &AtomicBool,
+        exchange: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.0.response_timeout, exchange).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Failure::Down(error))) => Err(error),
+            Ok(Err(Failure::Broken(cause))) => Err(error(cause)),
+            Err(_) if sent.load(Relaxed) => {
+                Err(Error::timeout("the redis server did not answer in time"))
+            }
+            Ok(Err(Failure::Unsent)) | Err(_) => Err(unsent()),
+        }
     }
 }
 
-pub(crate) fn error(error: redis::RedisError) -> Error {
-    Error::with_source(ErrorKind::Other, "the server failed", error)
+impl Servers {
+    async fn connect(settings: &Settings) -> Result<Self> {
+        let infos = url::parse(settings)?;
+        if settings.cluster {
+            #[cfg(feature = "cluster")]
+            return Ok(Self::Cluster(Cluster::connect(infos, settings).await?));
+            #[cfg(not(feature = "cluster"))]
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a redis cluster needs the feature `cluster`",
+            ));
+        }
+        let [info] = <[_; 1]>::try_from(infos)
+            .map_err(|_| Error::invalid("one redis server has one URL"))?;
+        let node = Node::open(dialer::Dialer::new(info, settings), settings).await?;
+        Ok(Self::One(Arc::new(node)))
+    }
+
+    async fn value(&self, hash: u64, command: &Cmd, sent: &AtomicBool) -> Result<Value, Failure> {
+        match self {
+            Self::One(node) => {
+                let reply = node.exchange(hash, Request::Command(command), sent).await?;
+                Ok(reply.one())
+            }
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.value(hash, command, sent).await,
+        }
+    }
+
+    async fn values(
+        &self,
+        hash: u64,
+        pipeline: &Pipeline,
+        sent: &AtomicBool,
+    ) -> Result<Vec<Value>, Failure> {
+        match self {
+            Self::One(node) => {
+                let request = Request::Pipeline(pipeline, 0, pipeline.len());
+                Ok(node.exchange(hash, request, sent).await?.many())
+            }
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.values(hash, pipeline, sent).await,
+        }
+    }
+}
+
+/// A stand-in for a connection that has the replies already.
+struct Replies(Option<Vec<Value>>);
+
+impl redis::aio::ConnectionLike for Replies {
+    fn req_packed_command<'a>(&'a mut self, _: &'a Cmd) -> RedisFuture<'a, Value> {
+        unreachable!("a pipeline asks for the replies of a pipeline")
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        _: &'a Pipeline,
+        _: usize,
+        _: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        let replies = self.0.take().unwrap_or_default();
+        Box::pin(std::future::ready(Ok(replies)))
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}
+
+fn convert<T: FromRedisValue>(value: Value) -> Result<T> {
+    let value = value.extract_error().map_err(error)?;
+    redis::from_redis_value(value).map_err(|cause| error(cause.into()))
+}
+
+fn is_unknown_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error)
+        if error.kind() == Some(redis::ServerErrorKind::NoScript))
+}
+
+/// The time was over before the request was sent: it took no effect, and never will.
+fn unsent() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the redis connection took no further request in time",
+    )
 }

@@ -1,0 +1,106 @@
+//! What a server that does not answer may cost in memory.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::Poll,
+};
+
+use larder_servers::Server;
+use tokio::time::{Duration, timeout};
+
+use super::{
+    super::{
+        dialer::Dialer,
+        live::Live,
+        request::{Failure, Reply, Request, UNITS_MAX},
+    },
+    PATIENCE, link_to, settings,
+};
+
+async fn live(server: &Server) -> Live {
+    let info = redis::IntoConnectionInfo::into_connection_info(server.url()).unwrap();
+    let (live, _) = Dialer::new(info, &settings("")).open(None).await.unwrap();
+    live
+}
+
+/// Sends and goes away, as a caller does whose time is over.
+async fn abandon(live: &Live, command: &redis::Cmd) -> Poll<Result<Reply, Failure>> {
+    let sent = AtomicBool::new(false);
+    let mut sending = pin!(live.exchange(Request::Command(command), &sent));
+    let polled = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+    // Lets the library write it.
+    tokio::task::yield_now().await;
+    polled
+}
+
+#[tokio::test]
+async fn abandoned_requests_are_limited_until_the_server_answers() {
+    let server = Server::start();
+    let live = live(&server).await;
+    let ping = redis::cmd("PING");
+    server.pause();
+    for _ in 0..UNITS_MAX {
+        assert!(abandon(&live, &ping).await.is_pending());
+    }
+    assert_eq!(live.units_left(), 0);
+    let sent = AtomicBool::new(false);
+    let mut waiting = pin!(live.exchange(Request::Command(&ping), &sent));
+    let refused = timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(refused.is_err(), "there is no room for another");
+    assert!(!sent.load(Relaxed), "and it was not sent");
+}
+
+#[tokio::test]
+async fn abandoned_requests_make_room_once_answered() {
+    let server = Server::start();
+    let live = live(&server).await;
+    let ping = redis::cmd("PING");
+    server.pause();
+    for _ in 0..UNITS_MAX {
+        assert!(abandon(&live, &ping).await.is_pending());
+    }
+    server.resume();
+    let sent = AtomicBool::new(false);
+    let watching = live.watch(PATIENCE);
+    let asking = live.exchange(Request::Command(&ping), &sent);
+    tokio::select! {
+        () = watching => panic!("the connection is not lost"),
+        answer = asking => assert!(answer.is_ok()),
+    }
+}
+
+#[tokio::test]
+async fn the_bytes_of_abandoned_requests_are_limited() {
+    let server = Server::start();
+    let live = live(&server).await;
+    let mut large = redis::cmd("SET");
+    large.arg("key").arg(vec![0; 1 << 20]);
+    server.pause();
+    let mut taken = 0;
+    while live.units_left() >= 65 {
+        assert!(abandon(&live, &large).await.is_pending());
+        taken += 1;
+    }
+    assert_eq!(taken, 15);
+}
+
+#[tokio::test]
+async fn what_waits_for_room_ends_unsent_within_its_time() {
+    let server = Server::start();
+    let link = link_to(&server).await;
+    server.pause();
+    let ping = redis::cmd("PING");
+    let calls = (0..UNITS_MAX + 10).map(|_| link.command::<()>(0, &ping));
+    let mut answers: Vec<_> = futures_util::future::join_all(calls)
+        .await
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+    let waited = answers.split_off(UNITS_MAX as usize);
+    assert!(answers.iter().all(larder_store::Error::is_timeout));
+    assert!(
+        waited.iter().all(larder_store::Error::is_unavailable),
+        "{waited:?}"
+    );
+}
