@@ -19,6 +19,7 @@ mod input;
 mod joins;
 mod laggards;
 mod late;
+mod lease;
 mod levers;
 mod lifetimes;
 mod one_fetch;
