@@ -5,10 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::join_all};
 use larder_store::{Bus, Deliveries, Delivery, KeyBuf, Message, Notice, Store};
 
-use crate::{
-    Setup, Subject,
-    probe::{bounded, within},
-};
+use crate::{Setup, Subject, probe::bounded};
 
 /// By then a message has come, or never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +20,7 @@ pub async fn capability_bus(subject: &impl Subject) {
     before_anyone_listens(&*store).await;
     all_hear_all(&store).await;
     every_notice(&*store).await;
-    nobody_waits_for_a_subscriber(&store).await;
+    nobody_waits_for_a_subscriber(&*store).await;
     the_end(&store).await;
 }
 
@@ -144,19 +141,15 @@ async fn every_notice<S: Store>(store: &S) {
 
 /// One who does not listen keeps nobody waiting. When they do, they hear in order what there was,
 /// or of each gap that there is one.
-async fn nobody_waits_for_a_subscriber<S: Store>(store: &Arc<S>) {
+async fn nobody_waits_for_a_subscriber<S: Store>(store: &S) {
     const COUNT: u64 = 10_000;
     const QUIET: Duration = Duration::from_millis(500);
-    let mut deaf = subscribe(&**store).await;
-    let publishing = {
-        let store = Arc::clone(store);
-        async move {
-            for sequence in 1..=COUNT {
-                publish(&*store, &message(3, sequence, about(sequence))).await;
-            }
-        }
-    };
-    within(Duration::from_secs(60), "publishing", publishing).await;
+    let mut deaf = subscribe(store).await;
+    for sequence in 1..=COUNT {
+        let message = message(3, sequence, about(sequence));
+        let published = publish(store, &message);
+        bounded(PATIENCE, "publishing", published).await;
+    }
     let (mut newest, mut heard, mut lost) = (COUNT, 0, false);
     while heard < newest {
         match tokio::time::timeout(QUIET, deaf.next()).await {
@@ -165,7 +158,7 @@ async fn nobody_waits_for_a_subscriber<S: Store>(store: &Arc<S>) {
             Err(_) => {
                 newest += 1;
                 assert!(newest < COUNT + 20, "nothing is heard after {heard}");
-                publish(&**store, &message(3, newest, about(newest))).await;
+                publish(store, &message(3, newest, about(newest))).await;
             }
             Ok(Some(Delivery::Lost)) => lost = true,
             Ok(Some(Delivery::Message(found))) => {

@@ -1,11 +1,11 @@
 //! A model with one operation replaced.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use larder_conformance::{Model, Setup};
 use larder_store::{
-    ByteRange, Commit, Draft, Fence, Identity, Key, Keys, List, Lookup, Metadata, Reply, Store,
-    Touch, Usage, Writer,
+    Bus, ByteRange, Commit, Deliveries, Draft, Fence, Identity, Key, Keys, Lease, Leased, List,
+    Lookup, Message, Metadata, Reply, Store, Terms, Touch, Usage, Writer,
 };
 
 /// What is wrong with a store: the operations that it overrides.
@@ -59,8 +59,44 @@ pub(crate) trait Flaw: Debug + Default + Send + Sync + 'static {
         model.identity()
     }
 
-    fn touches(&self) -> bool {
-        true
+    fn acquire<'a>(
+        &'a self,
+        model: &'a Model,
+        key: Key<'a>,
+        fence: &'a Fence,
+        terms: &'a Terms,
+    ) -> Reply<'a, Leased> {
+        let lease = model.as_lease().expect("the model has it");
+        lease.acquire(key, fence, terms)
+    }
+
+    fn renew<'a>(
+        &'a self,
+        model: &'a Model,
+        key: Key<'a>,
+        fence: &'a Fence,
+        ttl: Duration,
+    ) -> Reply<'a, bool> {
+        let lease = model.as_lease().expect("the model has it");
+        lease.renew(key, fence, ttl)
+    }
+
+    fn release<'a>(&'a self, model: &'a Model, key: Key<'a>, fence: &'a Fence) -> Reply<'a, ()> {
+        let lease = model.as_lease().expect("the model has it");
+        lease.release(key, fence)
+    }
+
+    fn publish<'a>(&'a self, model: &'a Model, message: &'a Message) -> Reply<'a, ()> {
+        model.as_bus().expect("the model has it").publish(message)
+    }
+
+    fn subscribe<'a>(&'a self, model: &'a Model) -> Reply<'a, Deliveries> {
+        model.as_bus().expect("the model has it").subscribe()
+    }
+
+    /// The capability that it does not claim.
+    fn hides(&self) -> &'static str {
+        "none"
     }
 }
 
@@ -119,11 +155,19 @@ impl<F: Flaw> Store for Broken<F> {
     }
 
     fn as_touch(&self) -> Option<&dyn Touch> {
-        self.flaw.touches().then_some(self as &dyn Touch)
+        (self.flaw.hides() != "touch").then_some(self as &dyn Touch)
     }
 
     fn as_list(&self) -> Option<&dyn List> {
         Some(self)
+    }
+
+    fn as_lease(&self) -> Option<&dyn Lease> {
+        (self.flaw.hides() != "lease").then_some(self as &dyn Lease)
+    }
+
+    fn as_bus(&self) -> Option<&dyn Bus> {
+        (self.flaw.hides() != "bus").then_some(self as &dyn Bus)
     }
 }
 
@@ -136,5 +180,34 @@ impl<F: Flaw> Touch for Broken<F> {
 impl<F: Flaw> List for Broken<F> {
     fn list(&self, prefix: &str) -> Keys {
         self.flaw.list(&self.model, prefix)
+    }
+}
+
+impl<F: Flaw> Lease for Broken<F> {
+    fn acquire<'a>(
+        &'a self,
+        key: Key<'a>,
+        fence: &'a Fence,
+        terms: &'a Terms,
+    ) -> Reply<'a, Leased> {
+        self.flaw.acquire(&self.model, key, fence, terms)
+    }
+
+    fn renew<'a>(&'a self, key: Key<'a>, fence: &'a Fence, ttl: Duration) -> Reply<'a, bool> {
+        self.flaw.renew(&self.model, key, fence, ttl)
+    }
+
+    fn release<'a>(&'a self, key: Key<'a>, fence: &'a Fence) -> Reply<'a, ()> {
+        self.flaw.release(&self.model, key, fence)
+    }
+}
+
+impl<F: Flaw> Bus for Broken<F> {
+    fn publish<'a>(&'a self, message: &'a Message) -> Reply<'a, ()> {
+        self.flaw.publish(&self.model, message)
+    }
+
+    fn subscribe(&self) -> Reply<'_, Deliveries> {
+        self.flaw.subscribe(&self.model)
     }
 }

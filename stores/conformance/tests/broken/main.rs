@@ -83,6 +83,8 @@ caught! {
     staged_bytes_that_go_with_the_writer: StagedGoes by clause_17_staged_bytes_stay;
     a_touch_that_keeps_tags: TouchKeepsTags by capability_touch;
     a_list_that_knows_folders: ListKnowsFolders by capability_list;
+    s68_a_lease_that_is_not_asked_for_at_the_commit: LeaseNotFenced by capability_lease;
+    a_bus_that_loses_in_silence: SilentOverflow by capability_bus;
 }
 
 macro_rules! also_caught {
@@ -107,6 +109,27 @@ also_caught! {
     a_body_that_is_cut: CutBody by clause_10_lengths_and_checksums_hold;
 }
 
+// More of what can be wrong with one thing. That no other clause minds was seen above.
+also_caught! {
+    a_lease_for_all: LeaseForAll by capability_lease;
+    a_lease_that_does_not_mind_the_fence: LeaseWithoutFence by capability_lease;
+    a_lease_that_outlives_a_commit: LeaseOutlivesCommit by capability_lease;
+    a_renewal_for_less_than_was_asked: RenewsForLess by capability_lease;
+    a_renewal_that_never_fails: RenewAlwaysTrue by capability_lease;
+    a_release_that_does_nothing: ReleaseDoesNothing by capability_lease;
+    a_release_by_anyone: ReleaseByAnyone by capability_lease;
+    a_lease_on_any_terms: AnyTerms by capability_lease;
+    one_lease_for_everything: OneLease by capability_lease;
+    a_subscription_that_begins_late: ListensLate by capability_bus;
+    a_bus_that_is_a_queue: OneOfThemHears by capability_bus;
+    keys_that_are_cut_off: KeysAreCut by capability_bus;
+    messages_out_of_order: OutOfOrder by capability_bus;
+    a_publisher_that_waits_for_subscribers: WaitsForSubscribers by capability_bus;
+    a_bus_without_end: NoEnd by capability_bus;
+    a_bus_that_always_says_lost: AlwaysLost by capability_bus;
+    a_message_after_close: PublishAfterClose by clause_15_close;
+}
+
 /// A store that forgets what it should keep, found by the clauses that open it again.
 #[test]
 fn a_restart_that_loses_everything() {
@@ -126,14 +149,20 @@ fn a_restart_that_loses_everything() {
 /// What a wrapper hides, its author's own test finds.
 #[test]
 fn a_wrapper_that_hides_a_capability() {
-    let hidden = catch_unwind(|| {
-        run("a wrapper", async {
-            let inner = Model::new();
-            let wrapper = Broken::<flaws::HidesTouch>::over(inner.clone());
-            clauses::assert_forwards(&wrapper, &inner).await;
+    fn is_found<F: Flaw>() -> bool {
+        let found = catch_unwind(|| {
+            run("a wrapper", async {
+                let inner = Model::new();
+                let wrapper = Broken::<F>::over(inner.clone());
+                clauses::assert_forwards(&wrapper, &inner).await;
+            });
         });
-    });
-    assert!(hidden.is_err());
+        found.is_err()
+    }
+    assert!(is_found::<flaws::HidesTouch>());
+    assert!(is_found::<flaws::HidesLease>());
+    assert!(is_found::<flaws::HidesBus>());
+    assert!(!is_found::<flaws::NoFlaw>());
 }
 
 /// Without a flaw nothing fails: it is not the harness that breaks.

@@ -285,8 +285,28 @@ impl Flaw for ListKnowsFolders {
 pub(crate) struct HidesTouch;
 
 impl Flaw for HidesTouch {
-    fn touches(&self) -> bool {
-        false
+    fn hides(&self) -> &'static str {
+        "touch"
+    }
+}
+
+/// A layer that is older than leases.
+#[derive(Debug, Default)]
+pub(crate) struct HidesLease;
+
+impl Flaw for HidesLease {
+    fn hides(&self) -> &'static str {
+        "lease"
+    }
+}
+
+/// A layer that is older than the bus.
+#[derive(Debug, Default)]
+pub(crate) struct HidesBus;
+
+impl Flaw for HidesBus {
+    fn hides(&self) -> &'static str {
+        "bus"
     }
 }
 

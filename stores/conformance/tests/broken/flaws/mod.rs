@@ -1,12 +1,14 @@
 //! One flaw for each clause, and some more, of the kind that real stores have.
 
 mod answers;
+mod buses;
+mod leases;
 mod writers;
 
 use futures_util::FutureExt;
 use larder_store::{Lookup, Object, Reply, Result, Writer};
 
-pub(crate) use self::{answers::*, writers::*};
+pub(crate) use self::{answers::*, buses::*, leases::*, writers::*};
 
 /// The model answers at once.
 fn now<T>(reply: Reply<'_, T>) -> Result<T> {
