@@ -161,7 +161,8 @@ impl Link {
         convert(self.in_time(&sent, running).await?)
     }
 
-    /// A connection of its own for messages; when it breaks, it ends.
+    /// A connection of its own for messages; when it breaks, it ends. Takes at most the connect
+    /// time-out, in a cluster for each node.
     pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub> {
         match &self.0.servers {
             Servers::One(node) => node.dialer().pubsub().await,
@@ -185,7 +186,10 @@ impl Link {
         match &self.0.servers {
             Servers::One(node) => Ok(vec![node.clone()]),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => cluster.masters().await,
+            Servers::Cluster(cluster) => {
+                let asking = tokio::time::timeout(self.0.response_timeout, cluster.masters());
+                asking.await.unwrap_or_else(|_| Err(unsent()))
+            }
         }
     }
 

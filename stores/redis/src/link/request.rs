@@ -99,9 +99,9 @@ mod tests {
     fn large_requests_take_more_units_but_never_all() {
         let mut command = redis::cmd("SET");
         assert_eq!(Request::Command(&command).units(), 1);
-        command.arg("key").arg(vec![0; 1 << 20]);
+        command.arg("key").arg(vec![0_u8; 1 << 20]);
         assert_eq!(Request::Command(&command).units(), 65);
-        command.arg(vec![0; 32 << 20]);
+        command.arg(vec![0_u8; 32 << 20]);
         assert_eq!(Request::Command(&command).units(), UNITS_MAX / 2);
     }
 }

@@ -11,7 +11,10 @@ mod map;
 mod redirect;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -98,8 +101,10 @@ impl Cluster {
             .watched(way.node.exchange(hash, request, sent).await)?
             .many();
         for (command, value) in pipeline.cmd_iter().zip(&mut values) {
-            if let Some(next) = shared.next(&way, hash, value).await? {
-                *value = shared.send(next, hash, command, sent).await?;
+            // Some of the commands may have run: the caller must not hear that none did.
+            let again = AtomicBool::new(true);
+            if let Some(next) = shared.next(&way, hash, value, &again).await? {
+                *value = shared.send(next, hash, command, &again).await?;
             }
         }
         Ok(values)
@@ -181,18 +186,26 @@ impl Shared {
                     .await
             };
             let value = self.watched(reply)?.one();
-            match self.next(&way, hash, &value).await? {
+            match self.next(&way, hash, &value, sent).await? {
                 Some(next) => way = next,
                 None => return Ok(value),
             }
         }
     }
 
-    /// Where to turn after this answer, and when; `None` when it is final.
-    async fn next(&self, way: &Way, hash: u64, answer: &Value) -> Result<Option<Way>, Failure> {
+    /// Where to turn after this answer, and when; `None` when it is final. Otherwise the command
+    /// did not run, and so counts as not `sent`.
+    async fn next(
+        &self,
+        way: &Way,
+        hash: u64,
+        answer: &Value,
+        sent: &AtomicBool,
+    ) -> Result<Option<Way>, Failure> {
         let Some(redirect) = redirect::of(answer) else {
             return Ok(None);
         };
+        sent.store(false, Relaxed);
         let hops = way.hops + 1;
         if hops > HOPS_AT_ONCE || redirect == Redirect::Later {
             time::sleep(RETRY_PAUSE).await;

@@ -1,11 +1,14 @@
 //! S65: the server is paused, killed or hangs up.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use larder_servers::{Proxy, Server, Way};
 use tokio::time::{Instant, timeout};
 
-use super::{super::Link, PATIENCE, get, id, link_to, set, settings, until_served};
+use super::{
+    super::{Link, backoff::PAUSE_MAX, dialer::Dialer, request::Request},
+    PATIENCE, get, id, link_to, set, settings, until_served,
+};
 
 /// The time-out, and what a busy machine adds.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -185,4 +188,28 @@ async fn a_server_that_hangs_up_is_not_stormed() {
     let attempts = proxy.accepted() - before;
     assert!((1..=8).contains(&attempts), "{attempts} attempts");
     until_served(&link).await;
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left_after_a_while() {
+    let server = Server::start();
+    let info = redis::IntoConnectionInfo::into_connection_info(server.url()).unwrap();
+    let (live, _) = Dialer::new(info, &settings("")).open(None).await.unwrap();
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    let write = async || {
+        let sent = AtomicBool::new(false);
+        let command = set("key", "value");
+        let reply = live.exchange(Request::Command(&command), &sent).await;
+        assert!(reply.is_ok_and(|reply| reply.is_read_only()));
+    };
+    write().await;
+    assert!(
+        !live.is_lost(),
+        "a server that stays a replica is not stormed"
+    );
+    tokio::time::pause();
+    tokio::time::advance(2 * PAUSE_MAX).await;
+    tokio::time::resume();
+    write().await;
+    assert!(live.is_lost(), "the name may lead to the new primary now");
 }
