@@ -61,9 +61,13 @@ async fn everything_passes_and_ends() {
     let (proxy, client, _heard) = scene().await;
     assert_eq!((proxy.accepted(), proxy.connections()), (1, 1));
     drop(client);
-    while proxy.connections() > 0 {
-        tokio::task::yield_now().await;
-    }
+    let ended = async {
+        while proxy.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(20), ended).await;
+    ended.expect("the connection ends");
 }
 
 #[tokio::test]
