@@ -1,0 +1,465 @@
+//! A cache over tiers that fail, and the tasks that use it.
+
+use std::{
+    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use larder::{
+    Body, Cache, Clock, Draft, Error, ErrorKind, Fetch, ManualClock, Memory, OnAbandon, Policy,
+    Promote, Request, Response, Result, Store, StoreExt, Tier, Timestamp, Written,
+};
+use larder_conformance::{Fault, Faults, Faulty, Model, Op as StoreOp};
+use tokio::time::timeout;
+
+use super::{
+    history::{History, Read, body, number, tag},
+    ops::{Declared, End, Len, Op, Part, Patience, Script, TierKind},
+    origin::{Order, origin},
+    panics,
+};
+
+/// Ten minutes of virtual time are more than all time-outs of all tiers together.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// How long objects are fresh, and how long after that they may be served.
+const TTL: Duration = Duration::from_secs(60);
+const STALE: Duration = Duration::from_secs(60);
+const STALE_IF_ERROR: Duration = Duration::from_secs(120);
+
+pub(crate) struct World {
+    pub(crate) cache: Cache,
+    clock: ManualClock,
+    pub(crate) stores: Vec<Arc<dyn Store>>,
+    pub(crate) faults: Vec<Faults>,
+    pub(crate) history: Arc<History>,
+    /// Nothing fails, and no read may.
+    fair: bool,
+}
+
+/// Runs a script; an error tells what was not as it must be.
+pub(crate) fn run(script: &Script) -> Result<(), String> {
+    let panicked = panics::seen();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let verdict = runtime.block_on(async {
+        let world = Arc::new(World::new(script).map_err(|error| error.to_string())?);
+        let tasks: Vec<_> = (script.tasks.iter().cloned())
+            .map(|ops| {
+                let world = Arc::clone(&world);
+                tokio::spawn(async move {
+                    for op in ops {
+                        let done = timeout(LONG, world.act(op)).await;
+                        if done.is_err() {
+                            world.history.violation(format!("{op:?} hangs"));
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.map_err(|error| error.to_string())?;
+        }
+        world.end().await;
+        world.history.verdict()
+    });
+    verdict?;
+    if panics::seen() == panicked {
+        Ok(())
+    } else {
+        Err("something panicked".into())
+    }
+}
+
+impl World {
+    fn new(script: &Script) -> Result<Self> {
+        let (mut stores, mut faults) = (Vec::new(), Vec::new());
+        let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+        let policy = Policy::new()
+            .ttl(TTL)
+            .stale_while_revalidate(STALE)
+            .stale_if_error(STALE_IF_ERROR)
+            .negative_ttl(Duration::from_secs(30));
+        let mut builder = Cache::builder().clock(clock.clone()).policy(policy).seed(1);
+        let settings = script.settings;
+        if settings.small_window {
+            builder = builder.spool_memory(128 << 10);
+        }
+        if settings.no_spill {
+            builder = builder.spool_disk_max(0);
+        }
+        if settings.abandon {
+            builder = builder.on_abandon(OnAbandon::Abort);
+        }
+        for (index, kind) in script.tiers.iter().enumerate() {
+            let store = store(*kind, &clock)?;
+            let faulty = Faulty::new(Arc::clone(&store));
+            faults.push(faulty.faults().clone());
+            stores.push(store);
+            let is_last = index + 1 == script.tiers.len();
+            let mut tier = Tier::new(faulty);
+            if is_last && settings.behind {
+                tier = tier.behind();
+            }
+            if is_last && settings.shared {
+                tier = tier.shared();
+            }
+            if index == 0 && settings.no_negatives {
+                tier = tier.negatives(false);
+            }
+            if settings.second_hit {
+                tier = tier.promote(Promote::OnSecondHit);
+            }
+            builder = builder.tier(tier);
+        }
+        Ok(Self {
+            cache: builder.build()?,
+            clock,
+            stores,
+            faults,
+            history: Arc::new(History::default()),
+            fair: script.is_fair(),
+        })
+    }
+
+    async fn act(&self, op: Op) {
+        match op {
+            Op::Get {
+                key,
+                part,
+                patience,
+            } => self.get(key, part, patience).await,
+            Op::Fetch {
+                key,
+                len,
+                part,
+                patience,
+                outcome,
+                no_store,
+            } => {
+                let order = Order {
+                    key,
+                    len,
+                    outcome,
+                    no_store,
+                };
+                self.fetch(order, part, patience).await;
+            }
+            Op::Refresh {
+                key,
+                len,
+                outcome,
+                no_store,
+            } => {
+                let order = Order {
+                    key,
+                    len,
+                    outcome,
+                    no_store,
+                };
+                let (name, fetch) = (name(key), origin(&self.history, order));
+                let request = self.cache.refresh(&name, fetch);
+                self.read(key, request, Part::Whole, Patience::Stays).await;
+            }
+            Op::Stat { key } => self.stat(key).await,
+            Op::Insert { key, len, patience } => self.insert(key, len, patience).await,
+            Op::Write {
+                key,
+                len,
+                declared,
+                end,
+            } => self.write(key, len, declared, end).await,
+            Op::Delete { key, patience } => {
+                let place = self.history.replaces(Some(key), "delete");
+                let name = name(key);
+                if leave(self.cache.delete(&name), patience).await.is_some() {
+                    // Also where a tier failed: it is suspect, and not read.
+                    self.history.replaced(place);
+                }
+            }
+            Op::Clear => {
+                let place = self.history.replaces(None, "clear");
+                if self.cache.clear().await.is_ok() {
+                    self.history.replaced(place);
+                }
+            }
+            Op::Advance { seconds } => self.clock.advance(Duration::from_secs(seconds.into())),
+            Op::Rest { turns } => {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Op::Evict { .. } | Op::Fill { .. } | Op::Fail { .. } => self.disturb(op).await,
+        }
+    }
+
+    /// What happens to a tier, and not by the cache.
+    async fn disturb(&self, op: Op) {
+        match op {
+            Op::Evict { tier, key } => {
+                let store = &self.stores[usize::from(tier) % self.stores.len()];
+                let _ = store.remove(&name(key)).await;
+            }
+            Op::Fill { tier } => {
+                let store = &self.stores[usize::from(tier) % self.stores.len()];
+                for other in 0..4 {
+                    let key = format!("other {other}");
+                    let _ = store.write(&key, vec![0; 60_000], Draft::new()).await;
+                }
+            }
+            Op::Fail {
+                tier,
+                op,
+                nth,
+                fault,
+            } => {
+                let tier = usize::from(tier) % self.faults.len();
+                let has_body = matches!(op, StoreOp::Get | StoreOp::Body);
+                let op = match fault {
+                    Fault::Shorten(_) if !has_body => StoreOp::Body,
+                    _ => op,
+                };
+                self.faults[tier].on(op).nth(nth.into()).inject(fault);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) async fn get(&self, key: u8, part: Part, patience: Patience) {
+        let name = name(key);
+        self.read(key, self.cache.get(&name), part, patience).await;
+    }
+
+    async fn fetch(&self, order: Order, part: Part, patience: Patience) {
+        let (name, fetch) = (name(order.key), origin(&self.history, order));
+        let request = self.cache.get_or_fetch(&name, fetch);
+        self.read(order.key, request, part, patience).await;
+    }
+
+    async fn stat(&self, key: u8) {
+        let began = self.history.tick();
+        let Ok(Some(metadata)) = self.cache.stat(&name(key)).await else {
+            return;
+        };
+        self.history.found(Read {
+            key,
+            began,
+            part: Part::Whole,
+            hit: true,
+            number: number(&metadata),
+            start: None,
+        });
+    }
+
+    async fn insert(&self, key: u8, len: Len, patience: Patience) {
+        let number = self.history.writes(key, len.bytes());
+        let place = self.history.replaces(Some(key), "write");
+        self.history.commits(number);
+        let (name, bytes) = (name(key), body(number, len.bytes()));
+        let write = self.cache.insert(&name, bytes, draft(number));
+        if let Some(written) = leave(write, patience).await {
+            self.history.replaced(place);
+            self.history.written(number);
+            self.check(written);
+        }
+    }
+
+    async fn write(&self, key: u8, len: Len, declared: Declared, end: End) {
+        let len = len.bytes();
+        let number = self.history.writes(key, len);
+        let draft = match declared {
+            Declared::Nothing => draft(number),
+            Declared::Right => draft(number).len(len as u64),
+            Declared::TooLong => draft(number).len(len as u64 + 1),
+            Declared::TooShort => draft(number).len((len as u64).saturating_sub(1)),
+        };
+        let is_right = draft.expected_len().is_none_or(|said| said == len as u64);
+        let mut writer = match self.cache.set_with_writer(&name(key), draft).await {
+            Ok(writer) => writer,
+            Err(error) => return self.failed("a writer", &error),
+        };
+        for chunk in body(number, len).chunks(9_000) {
+            tokio::task::yield_now().await;
+            if let Err(error) = writer.write(Bytes::copy_from_slice(chunk)).await {
+                if is_right {
+                    self.failed("a write", &error);
+                }
+                return;
+            }
+        }
+        match end {
+            End::Drop => drop(writer),
+            End::Abort => writer.abort(),
+            End::Commit if is_right => {
+                self.history.commits(number);
+                let place = self.history.replaces(Some(key), "commit");
+                let written = writer.commit().await;
+                self.history.replaced(place);
+                self.history.written(number);
+                self.check(written);
+            }
+            End::Commit => {
+                if let Ok(written) = writer.commit().await {
+                    let what = format!("{declared:?} for {len} bytes was committed: {written:?}");
+                    self.history.violation(what);
+                }
+            }
+        }
+    }
+
+    fn check(&self, written: Result<Written>) {
+        match written {
+            // Where each tier is a small one.
+            Err(error) if error.is_too_large() => {}
+            Err(error) => self.failed("a write", &error),
+            Ok(_) => {}
+        }
+    }
+
+    /// Something failed: where nothing was made to fail, it may not.
+    fn failed(&self, what: &str, error: &Error) {
+        if self.fair {
+            self.history
+                .violation(format!("nothing was broken, but {what} failed: {error:?}"));
+        }
+    }
+}
+
+impl World {
+    /// Reads what an answer has, and tells the history.
+    async fn read<F: Fetch>(
+        &self,
+        key: u8,
+        request: Request<'_, F>,
+        part: Part,
+        patience: Patience,
+    ) {
+        let (began, at) = (self.history.tick(), self.clock.now());
+        let Ok(range) = part.range() else { return };
+        let whole = matches!(part, Part::Whole);
+        let read = async {
+            let response = match request.range(range).await {
+                Ok(response) => response,
+                // A part may reach past the end.
+                Err(_) if !whole => return,
+                Err(error) => return self.failed("a read", &error),
+            };
+            self.check_age(&response, at);
+            let read = Read {
+                key,
+                began,
+                part,
+                hit: response.status().is_hit() && !response.status().is_joined(),
+                number: response.metadata().and_then(number),
+                start: response.range().map(|range| range.start),
+            };
+            if response.is_absent() && read.number.is_some() {
+                return self.history.found(read);
+            }
+            let is_hit = response.status().is_hit();
+            let Some(body) = response.into_body() else {
+                return;
+            };
+            let drained = if is_hit {
+                drain_hit(body, patience).await
+            } else {
+                drain(body, patience).await
+            };
+            match drained {
+                Ok(bytes) => self.history.read(read, &bytes),
+                // What breaks off says so.
+                Err(error) if whole => self.failed("a body", &error),
+                Err(_) => {}
+            }
+        };
+        leave(read, patience).await;
+    }
+
+    /// What was too old when the read began is not served for what it is not. A flight that was
+    /// joined found its object earlier.
+    fn check_age(&self, response: &Response, began: Timestamp) {
+        let status = response.status();
+        let Some(header) = response.metadata() else {
+            return;
+        };
+        let may_be = match status.stale() {
+            None => TTL,
+            Some(larder::Stale::WhileRevalidate) => TTL + STALE,
+            Some(_) => TTL + STALE_IF_ERROR,
+        };
+        let is_hit = status.is_hit() && !status.is_joined();
+        if is_hit && header.fetched_at.after(may_be) < began {
+            self.history
+                .violation(format!("{status}, which is more than {may_be:?}"));
+        }
+    }
+}
+
+fn store(kind: TierKind, clock: &ManualClock) -> Result<Arc<dyn Store>> {
+    // The cache's clock: by another one all would have expired before it was read.
+    let clock = clock.clone();
+    let now = move || clock.now();
+    Ok(match kind {
+        TierKind::Small => Arc::new(
+            Memory::builder(256 << 10)
+                .object_max(100_000)
+                .clock(now)
+                .build()?,
+        ),
+        TierKind::Memory => Arc::new(Memory::builder(8 << 20).clock(now).build()?),
+        TierKind::Model => Arc::new(Model::new().chunked(7_000).clock(now)),
+    })
+}
+
+fn name(key: u8) -> String {
+    format!("key {key}")
+}
+
+fn draft(number: u64) -> Draft {
+    Draft::new().with(|header| header.etag = tag(number).ok())
+}
+
+/// Of a hit a reader may be given the store's own body: then only its own time-out bounds it, and
+/// only the reader can catch its panic.
+async fn drain_hit(body: Body, patience: Patience) -> Result<Vec<u8>> {
+    let drained = AssertUnwindSafe(drain(body, patience)).catch_unwind();
+    match timeout(LONG / 2, drained).await {
+        Ok(Ok(drained)) => drained,
+        Ok(Err(_)) => Err(Error::new(ErrorKind::Other, "the body panicked")),
+        Err(_) => Err(Error::new(ErrorKind::Timeout, "the body stalled")),
+    }
+}
+
+async fn drain(mut body: Body, patience: Patience) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+        if let Patience::Lags(millis) = patience {
+            tokio::time::sleep(Duration::from_millis(millis.into())).await;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Polls a future until it ends, or its caller leaves.
+async fn leave<T>(future: impl Future<Output = T>, patience: Patience) -> Option<T> {
+    let Patience::Leaves(polls) = patience else {
+        return Some(future.await);
+    };
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
