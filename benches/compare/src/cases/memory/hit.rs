@@ -25,8 +25,9 @@ use crate::{
 };
 
 pub(super) const LEN: usize = 1 << 10;
-/// Reads between two looks at the clock, after which the task yields.
-const BATCH: u64 = 256;
+/// Reads between two looks at the clock, after which the task yields: which wakes another worker,
+/// at the cost of many reads.
+const BATCH: u64 = 4_096;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     for count in [256, 50_000] {

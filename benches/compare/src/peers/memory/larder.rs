@@ -1,14 +1,14 @@
 //! Larder's engine over one memory tier, with every setting at its default but the lifetime: what
 //! is read stays fresh for longer than a run.
 //!
-//! A hit is a `get_or_fetch` like any other: its fetcher is made and not called, and the body that
-//! comes back is read to its end.
+//! A hit is a `get_or_fetch` like any other: its fetcher is made and not called. Its bytes are looked
+//! at where they are, as those of the peers: `Body::as_whole`.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use larder::{Cache, Draft, Error, ErrorKind, Fetched, Memory, Policy};
+use larder::{Body, Cache, Draft, Error, ErrorKind, Fetched, Memory, Policy};
 
 use super::{MemoryCache, Room};
 
@@ -35,13 +35,11 @@ impl MemoryCache for Larder {
     async fn hit(&self, key: &str, look: impl FnOnce(&[u8]) + Send) -> Result<bool> {
         let fetch = async |_| Err::<Fetched, _>(Error::new(ErrorKind::Other, "it was absent"));
         let response = self.0.get_or_fetch(key, fetch).await?;
-        let Some(mut body) = response.into_body() else {
+        let body = response.into_body();
+        let Some(whole) = body.as_ref().and_then(Body::as_whole) else {
             return Ok(false);
         };
-        if let Some(chunk) = body.chunk().await? {
-            look(&chunk);
-        }
-        ensure!(body.chunk().await?.is_none(), "small objects are one chunk");
+        look(whole);
         Ok(true)
     }
 
