@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder_store::{
-    ByteRange, Commit, Draft, Fence, Identity, Key, Keys, Lease, Leased, List, Lookup, Metadata,
+    Bus, ByteRange, Commit, Draft, Fence, Identity, Key, Keys, Lease, Leased, List, Lookup, Metadata,
     Reply, Result, Store, Terms, Touch, Usage, Writer,
 };
 
@@ -119,6 +119,10 @@ impl Store for Redis {
     }
 
     fn as_lease(&self) -> Option<&dyn Lease> {
+        Some(self)
+    }
+
+    fn as_bus(&self) -> Option<&dyn Bus> {
         Some(self)
     }
 }
