@@ -60,19 +60,39 @@ async fn requests_of_one_hash_keep_their_order_also_when_dropped() {
     let mut settings = settings(&server.url());
     settings.connections = 4;
     let link = Link::connect(settings).await.unwrap();
-    for round in 0..200 {
-        let values: Vec<String> = (0..20).map(|n| format!("{round}-{n}")).collect();
-        let mut commands: Vec<_> = values.iter().map(|value| set("key", value)).collect();
-        // All but the last are polled once and dropped: sent or not, they come before it.
-        let last = commands.pop().unwrap();
-        for command in &commands {
-            let sending = link.command::<()>(9, command);
-            tokio::select! { biased; _ = sending => {} () = std::future::ready(()) => {} }
+    let mut sent = 0;
+    for round in 0..20_u64 {
+        // Paused, the server then finds all that was sent at once, whatever way it came.
+        server.pause();
+        let values: Vec<String> = (0..5 + round % 4).map(|n| format!("{round}-{n}")).collect();
+        let (last, dropped) = values.split_last().unwrap();
+        for value in dropped {
+            let command = set("key", value);
+            tokio::select! {
+                biased;
+                _ = link.command::<()>(9, &command) => unreachable!("the server is paused"),
+                // The connection's task writes it meanwhile.
+                () = tokio::task::yield_now() => {}
+            }
         }
-        link.command::<()>(9, &last).await.unwrap();
+        let command = set("key", last);
+        let mut sending = std::pin::pin!(link.command::<()>(9, &command));
+        tokio::select! {
+            biased;
+            _ = &mut sending => unreachable!("the server is paused"),
+            () = tokio::task::yield_now() => {}
+        }
+        server.resume();
+        sending.await.unwrap();
         let kept: String = link.command(9, &get("key")).await.unwrap();
-        assert_eq!(kept, values[19]);
+        assert_eq!(kept, *last);
+        sent += values.len();
     }
+    let ran: String = server.ask(&["INFO", "commandstats"]);
+    assert!(
+        ran.contains(&format!("cmdstat_set:calls={sent},")),
+        "all were sent: {ran}"
+    );
 }
 
 #[tokio::test]
