@@ -41,6 +41,8 @@ pub use stores::{
 };
 #[cfg(feature = "memory")]
 pub use stores::{Eviction, Memory, MemoryBuilder};
+#[cfg(feature = "redis")]
+pub use stores::{Redis, RedisBuilder};
 pub use tier::{Promote, Tier};
 pub use write::{CacheWriter, Written};
 

@@ -7,3 +7,5 @@ pub use larder_disk::{
 };
 #[cfg(feature = "memory")]
 pub use larder_memory::{Builder as MemoryBuilder, Eviction, Memory};
+#[cfg(feature = "redis")]
+pub use larder_redis::{Builder as RedisBuilder, Redis};
