@@ -206,5 +206,27 @@ fn part<const N: usize>(head: &Head, at: usize) -> [u8; N] {
     *part.expect("every field lies within the head")
 }
 
+/// What holds for whatever stands under a name, for the fuzz target.
+///
+/// # Panics
+///
+/// When it does not hold.
+pub(crate) fn check_any(value: &[u8]) {
+    let value = Bytes::copy_from_slice(value);
+    let read = Manifest::decode(&value);
+    if let Ok((manifest, end)) = &read {
+        assert_eq!(manifest.encode(), value[..*end], "a manifest has one form");
+        if let Placement::Chunks(chunks) = manifest.placement {
+            let count = chunks.count(manifest.len);
+            assert!((1..=CHUNKS_MAX).contains(&count), "{count} chunks");
+        }
+    }
+    if let Ok((manifest, body)) = Manifest::decode_with_body(&value) {
+        let is_inline = manifest.placement == Placement::Inline;
+        assert!(read.is_ok(), "what is read with its body is read without");
+        assert!(is_inline == (body.len() as u64 == manifest.len) || body.is_empty());
+    }
+}
+
 #[cfg(test)]
 mod tests;

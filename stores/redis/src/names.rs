@@ -151,12 +151,7 @@ mod tests {
         let place = Names::new("larder").unwrap().place(key("a{b}"));
         let text = |name: Vec<u8>| String::from_utf8(name).unwrap();
         let nonce = Nonce::from([0xab; 16]);
-        let tag = "{8f5c4bc6fe2d1a27}";
-        let tag = if text(place.chunks()).contains(tag) {
-            tag
-        } else {
-            &text(place.chunks())[7..25]
-        };
+        let tag = "{7ae52223ac70ab96}";
         assert_eq!(
             text(place.manifest(key("a{b}"))),
             format!("larder:{tag}:m:a{{b}}")

@@ -7,8 +7,8 @@ use std::{
 };
 
 use larder_store::{
-    Bus, ByteRange, Commit, Draft, Fence, Identity, Key, Keys, Lease, Leased, List, Lookup, Metadata,
-    Reply, Result, Store, Terms, Touch, Usage, Writer,
+    Bus, ByteRange, Commit, Draft, Fence, Identity, Key, Keys, Lease, Leased, List, Lookup,
+    Metadata, Reply, Result, Store, Terms, Touch, Usage, Writer,
 };
 
 use crate::{

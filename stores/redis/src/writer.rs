@@ -9,7 +9,7 @@ use std::{future::poll_fn, io::Write as _, mem, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use larder_store::{Commit, Draft, Error, ErrorKind, Header, Key, KeyBuf, Reply, Result, Writer};
+use larder_store::{Commit, Draft, Error, ErrorKind, Key, KeyBuf, Reply, Result, Writer};
 use redis::RedisWrite as _;
 use tokio::time::Instant;
 
@@ -204,9 +204,8 @@ impl RedisWriter {
                 self.sent().await?;
             }
         }
-        let header = mem::take(&mut self.draft);
         let manifest = Manifest {
-            header: Header::clone(header.header()),
+            header: self.draft.header().clone(),
             len: self.len,
             checksum: self.checksum,
             nonce: self.shared.nonces.draw(),
@@ -227,32 +226,35 @@ impl RedisWriter {
 
     async fn publish(&mut self, manifest: &Manifest, left: Left) -> Result<Outcome> {
         let mut value = manifest.encode();
-        value.append(&mut self.buffer);
         let (key, place) = (self.key.as_key(), &self.place);
         let (name, marker, lease) = (place.manifest(key), place.marker(key), place.lease(key));
         let staged;
         let mut keys: Vec<&[u8]> = vec![&name, &marker, &lease];
-        if value.len() > ARGUMENT_MAX {
+        if value.len() + self.buffer.len() > ARGUMENT_MAX {
             staged = self.staging.manifest();
-            let command = set(&self.shared, &staged, &[&value])?;
+            let command = set(&self.shared, &staged, &[&value, &self.buffer])?;
             let _: () = self.shared.link.command(place.hash(), &command).await?;
             keys.push(&staged);
             value.clear();
+        } else {
+            value.append(&mut self.buffer);
         }
         let [fence, token] = required(self.fence.as_ref());
         let (chunks, grace, left) = (place.chunks(), self.shared.grace(), left.argument());
         let args: [&[u8]; 6] = [fence, token, &chunks, &grace, &left, &value];
         // From here on what is staged may be published, and must not be cleaned up.
         self.staging.disarm();
-        let code: i64 = self
-            .shared
-            .run(place, &script::COMMIT, &keys, &args)
-            .await?;
-        let outcome = Outcome::from(code);
-        if outcome != Outcome::Done {
+        let running = self.shared.run(place, &script::COMMIT, &keys, &args);
+        let outcome = running.await.map(|code: i64| Outcome::from(code));
+        let is_refused = match &outcome {
+            Ok(outcome) => *outcome != Outcome::Done,
+            // The server had no room for the first thing that the script writes.
+            Err(error) => error.is_full(),
+        };
+        if is_refused {
             self.staging.arm();
         }
-        Ok(outcome)
+        outcome
     }
 }
 

@@ -140,7 +140,8 @@ async fn an_object_that_the_server_expires_is_a_miss_with_a_fence_that_holds() {
         let now = Timestamp::now();
         header.expires_at = Some(now.after(Duration::from_millis(30)));
     });
-    store.write("a", pattern(1, 10), soon).await.unwrap();
+    let written = store.write("a", pattern(1, 10), soon).await;
+    assert!(written.unwrap().is_done());
     crate::common::eventually("it is gone", || names(&server, "*}:m:*").is_empty()).await;
     let fence = miss(&store, "a").await;
     assert!(set_fenced(&store, "a", 2, &fence).await);
