@@ -47,6 +47,11 @@
 //! Nothing here waits: every reply is ready when the call returns. Locks are held for a look-up or
 //! for moving pointers, never while memory is given back.
 //!
+//! # Leases and the bus
+//!
+//! [`Lease`](larder_store::Lease) and [`Bus`](larder_store::Bus) reach whoever shares the store:
+//! several caches of one process. Their limits are told where [`Memory`] implements them.
+//!
 //! # Features
 //!
 //! `moka` adds the policies `Eviction::TinyLfu` and `Eviction::Lru`, by the crate of that name.
@@ -54,11 +59,13 @@
 //! its own object. Memory of an evicted object may be given back a little later, and a hit may
 //! allocate.
 
+mod bus;
 mod clock;
 mod config;
 mod engine;
 mod entry;
 mod expiry;
+mod lease;
 mod shelf;
 mod staging;
 mod store;

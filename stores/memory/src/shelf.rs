@@ -3,8 +3,8 @@
 //! Invariants:
 //! 1. A key's entry is put in, replaced and taken out only under the key's stripe; only the
 //!    engine's evictions take place without it.
-//! 2. Beneath a stripe one lock of the engine is taken at a time, and nothing else. (`moka` nests
-//!    locks of its own; none of them is ever held when a stripe is asked for.)
+//! 2. Beneath a stripe one lock of the engine or that of the leases is taken at a time, and nothing
+//!    else. (`moka` nests locks of its own; none of them is ever held when a stripe is asked for.)
 //! 3. What leaves the engine is dropped with no lock held, and so is every fence: the last drop of
 //!    one takes its stripe.
 //! 4. Who publishes asks whether the store is closed *after* publishing, and who closes empties it
@@ -12,23 +12,28 @@
 //! 5. The clock is called with no lock held.
 //! 6. There is no background task, and no lock lives across an await: every answer is ready.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use larder_store::{
-    ByteRange, Commit, Draft, Error, Fence, Fences, Key, KeyBuf, Lookup, Metadata, Result,
-    Timestamp, Usage, Version,
+    ByteRange, Commit, Draft, Error, Fence, Fences, Key, KeyBuf, Leased, Lookup, Metadata, Result,
+    Terms, Timestamp, Usage, Version,
 };
 
 use crate::{
+    bus::Hub,
     clock::Clock,
     config::{Eviction, Limits},
     engine::{Engine, Gone},
     entry::{Entry, own_attributes, weigh},
     expiry::Expiries,
+    lease::{Leases, is_grant},
     staging::Staging,
 };
 
@@ -39,6 +44,8 @@ const SWEEP_MAX: usize = 4;
 pub(crate) struct Shelf {
     engine: Engine,
     fences: Fences,
+    leases: Leases,
+    hub: Hub,
     expiries: Expiries,
     staging: Arc<Staging>,
     limits: Limits,
@@ -62,6 +69,8 @@ impl Shelf {
         Self {
             engine: Engine::new(policy, &limits),
             fences: Fences::new(),
+            leases: Leases::default(),
+            hub: Hub::default(),
             expiries: Expiries::default(),
             staging: Arc::new(Staging::new(limits.staging_max)),
             limits,
@@ -161,12 +170,14 @@ impl Shelf {
 
     pub(crate) fn delete(&self, key: Key<'_>, fence: Option<&Fence>) -> Result<Commit> {
         self.check_open()?;
+        let now = self.moment_of(fence);
         let removed = {
             let mut stripe = self.fences.lock(key);
-            if fence.is_some_and(|fence| !stripe.holds(fence)) {
+            if fence.is_some_and(|fence| !self.leases.holds(&stripe, key, fence, now)) {
                 return Ok(Commit::Superseded);
             }
             stripe.invalidate();
+            self.leases.end(key);
             self.engine.remove(key.as_str())
         };
         self.farewell(removed);
@@ -199,6 +210,31 @@ impl Shelf {
         self.closed.store(true, Ordering::SeqCst);
         self.engine.clear();
         self.expiries.clear();
+        self.leases.clear();
+        self.hub.close();
+    }
+
+    pub(crate) fn acquire(&self, key: Key<'_>, fence: &Fence, terms: &Terms) -> Result<Leased> {
+        self.check_open()?;
+        let now = self.now();
+        self.leases.acquire(&self.fences, key, fence, terms, now)
+    }
+
+    pub(crate) fn renew(&self, key: Key<'_>, fence: &Fence, ttl: Duration) -> Result<bool> {
+        self.check_open()?;
+        let now = self.now();
+        self.leases.renew(&self.fences, key, fence, ttl, now)
+    }
+
+    pub(crate) fn release(&self, key: Key<'_>, fence: &Fence) -> Result<()> {
+        self.check_open()?;
+        let now = self.now();
+        self.leases.release(&self.fences, key, fence, now);
+        Ok(())
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -237,6 +273,15 @@ impl Shelf {
         (self.clock)()
     }
 
+    /// The moment at which a fence is checked; it matters only to that of a lease, and nobody else
+    /// asks the clock. A lease that ends between this and the check was held when the call began.
+    fn moment_of(&self, fence: Option<&Fence>) -> Timestamp {
+        match fence {
+            Some(fence) if is_grant(fence) => self.now(),
+            _ => Timestamp::EPOCH,
+        }
+    }
+
     /// The one place where an entry is put in: under the fence, if any, and only over the entry of
     /// version `over`, if given.
     fn publish(
@@ -248,16 +293,19 @@ impl Shelf {
     ) -> Result<Published> {
         let metadata = Arc::clone(&entry.metadata);
         self.expiries.arm(key, &metadata);
+        let now = self.moment_of(fence);
         let current;
         let (published, gone) = {
             let mut stripe = self.fences.lock(key.as_key());
             current = over.and_then(|_| self.engine.peek(key));
-            if fence.is_some_and(|fence| !stripe.holds(fence)) {
+            let name = key.as_key();
+            if fence.is_some_and(|fence| !self.leases.holds(&stripe, name, fence, now)) {
                 (Published::Superseded, Gone::default())
             } else if over != current.as_ref().map(Entry::version) {
                 (Published::Changed, Gone::default())
             } else {
                 stripe.invalidate();
+                self.leases.end(name);
                 (Published::Done, self.engine.insert(key, entry))
             }
         };

@@ -5,12 +5,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use larder_store::{
-    ByteRange, Commit, Draft, Fence, Identity, Key, KeyBuf, Keys, List, Lookup, Metadata, Reply,
-    Result, Store, Touch, Usage, Writer,
+    Bus, ByteRange, Commit, Deliveries, Draft, Fence, Identity, Key, KeyBuf, Keys, Lease, Leased,
+    List, Lookup, Message, Metadata, Reply, Result, Store, Terms, Touch, Usage, Writer,
 };
 
 use crate::{
@@ -104,6 +105,14 @@ impl Store for Memory {
     fn as_list(&self) -> Option<&dyn List> {
         Some(self)
     }
+
+    fn as_lease(&self) -> Option<&dyn Lease> {
+        Some(self)
+    }
+
+    fn as_bus(&self) -> Option<&dyn Bus> {
+        Some(self)
+    }
 }
 
 /// A header that makes the object too heavy is `TooLarge`, and changes nothing.
@@ -120,6 +129,42 @@ impl List for Memory {
             Ok(keys) => Listing(keys.into_iter().map(Ok).collect::<Vec<_>>().into_iter()),
             Err(error) => Listing(vec![Err(error)].into_iter()),
         })
+    }
+}
+
+/// Leases are for those who share this store in one process. They last by the store's clock, that of
+/// the system to its tick of up to 10 ms, and there are at most 16,384 at once: a request for one
+/// more is `Full`. Those that expired make room.
+impl Lease for Memory {
+    fn acquire<'a>(
+        &'a self,
+        key: Key<'a>,
+        fence: &'a Fence,
+        terms: &'a Terms,
+    ) -> Reply<'a, Leased> {
+        Reply::ready(self.0.acquire(key, fence, terms))
+    }
+
+    fn renew<'a>(&'a self, key: Key<'a>, fence: &'a Fence, ttl: Duration) -> Reply<'a, bool> {
+        Reply::ready(self.0.renew(key, fence, ttl))
+    }
+
+    fn release<'a>(&'a self, key: Key<'a>, fence: &'a Fence) -> Reply<'a, ()> {
+        Reply::ready(self.0.release(key, fence))
+    }
+}
+
+/// The bus reaches the handles of this store in one process. For each subscriber at most 1,024
+/// messages wait; when one more comes it loses them, hears [`Lost`](larder_store::Delivery::Lost),
+/// and goes on with the new one. At most 1,024 may listen at once: one more is `Full`.
+impl Bus for Memory {
+    fn publish<'a>(&'a self, message: &'a Message) -> Reply<'a, ()> {
+        Reply::ready(self.0.hub().publish(message))
+    }
+
+    fn subscribe(&self) -> Reply<'_, Deliveries> {
+        let subscribed = self.0.hub().subscribe();
+        Reply::ready(subscribed.map(|subscription| Box::pin(subscription) as Deliveries))
     }
 }
 
