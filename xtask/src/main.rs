@@ -9,6 +9,7 @@
 mod command;
 mod fuzz;
 mod plan;
+mod servers;
 mod steps;
 mod workspace;
 

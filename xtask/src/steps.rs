@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`. A new one is a line in [`ALL`] and a function.
 
-use crate::{command, workspace::Workspace};
+use crate::{command, servers, workspace::Workspace};
 
 /// One thing to check.
 #[derive(Debug)]
@@ -28,6 +28,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "tests",
         what: "unit and integration tests",
         run: tests,
+    },
+    Step {
+        name: "valkey",
+        what: "the Redis store's tests with Valkey, where there is one",
+        run: servers::valkey,
     },
     Step {
         name: "doctests",
@@ -79,6 +84,7 @@ fn ensure_clippy(workspace: &Workspace) -> Result<(), String> {
 
 /// With nextest where there is one; a fresh machine needs nothing installed.
 fn tests(workspace: &Workspace) -> Result<(), String> {
+    servers::ensure_redis()?;
     let words = if workspace.cargo("nextest --version").succeeds() {
         "nextest run --workspace --all-features"
     } else {
@@ -89,6 +95,7 @@ fn tests(workspace: &Workspace) -> Result<(), String> {
 }
 
 fn doctests(workspace: &Workspace) -> Result<(), String> {
+    servers::ensure_redis()?;
     workspace
         .cargo("test --doc --workspace --all-features")
         .run()
