@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt};
 use larder_conformance::{Fault, Faulty, Model, Op};
-use larder_store::{Body, ByteRange, Draft, ErrorKind, Key, Lookup, Store, StoreExt};
+use larder_store::{
+    Body, ByteRange, Deliveries, Delivery, Draft, ErrorKind, Key, Leased, Lookup, Message, Notice,
+    Store, StoreExt, Terms,
+};
 
 fn key() -> Key<'static> {
     Key::new("key").unwrap()
@@ -167,4 +171,134 @@ async fn delays_and_panics() {
     };
     assert!(panicking.await.unwrap_err().is_panic());
     assert!(store.close().await.is_ok());
+}
+
+/// The numbers of what a subscriber hears, 0 for a loss.
+async fn hear(deliveries: &mut Deliveries, count: usize) -> Vec<u64> {
+    let heard = deliveries.take(count).map(|delivery| match delivery {
+        Delivery::Message(message) => message.sequence,
+        Delivery::Lost => 0,
+    });
+    heard.collect().await
+}
+
+async fn publish(store: &impl Store, sequences: std::ops::RangeInclusive<u64>) {
+    for sequence in sequences {
+        let message = Message {
+            publisher: 1,
+            epoch: 1,
+            sequence,
+            notice: Notice::All,
+        };
+        let bus = store.as_bus().unwrap();
+        bus.publish(&message).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn s67_messages_are_lost_repeated_and_mixed_up() {
+    let store = Faulty::new(Model::new());
+    let faults = store.faults().clone();
+    let mut deliveries = store.as_bus().unwrap().subscribe().await.unwrap();
+    faults.on(Op::Deliver).nth(2).times(3).inject(Fault::Skip);
+    publish(&store, 1..=5).await;
+    assert_eq!(hear(&mut deliveries, 2).await, [1, 5]);
+
+    faults.on(Op::Deliver).inject(Fault::Repeat);
+    faults.on(Op::Deliver).nth(3).inject(Fault::Lose);
+    publish(&store, 6..=9).await;
+    assert_eq!(hear(&mut deliveries, 5).await, [6, 6, 7, 0, 9]);
+
+    faults.on(Op::Deliver).inject(Fault::Behind(2));
+    faults.on(Op::Deliver).nth(2).inject(Fault::Behind(1));
+    publish(&store, 10..=14).await;
+    assert_eq!(hear(&mut deliveries, 5).await, [12, 11, 13, 10, 14]);
+
+    // Late is better than never.
+    faults.on(Op::Deliver).inject(Fault::Behind(9));
+    publish(&store, 15..=16).await;
+    store.close().await.unwrap();
+    assert_eq!(hear(&mut deliveries, 9).await, [16, 15]);
+    assert_eq!(faults.calls(Op::Deliver), 16);
+}
+
+#[tokio::test]
+async fn s67_one_subscriber_is_cut_off_and_the_other_is_not() {
+    let model = Model::new();
+    let stores = [Faulty::new(model.clone()), Faulty::new(model)];
+    let [mut near, mut far] = [0, 1].map(|it: usize| {
+        let reply = stores[it].as_bus().unwrap().subscribe();
+        reply.now_or_never().unwrap().unwrap()
+    });
+    stores[1].faults().on(Op::Deliver).inject(Fault::Stall);
+    publish(&stores[0], 1..=2).await;
+    assert_eq!(hear(&mut near, 2).await, [1, 2]);
+    let hearing = tokio::spawn(async move { hear(&mut far, 2).await });
+    stores[1].faults().until_stalled(1).await;
+    stores[1].faults().release();
+    assert_eq!(hearing.await.unwrap(), [1, 2]);
+
+    let down = Fault::Fail(ErrorKind::Unavailable);
+    stores[0].faults().on(Op::Publish).inject(down);
+    stores[0].faults().on(Op::Subscribe).inject(down);
+    let bus = stores[0].as_bus().unwrap();
+    assert!(bus.subscribe().await.err().unwrap().is_unavailable());
+    let beat = Message {
+        publisher: 1,
+        epoch: 1,
+        sequence: 3,
+        notice: Notice::Beat,
+    };
+    assert!(bus.publish(&beat).await.unwrap_err().is_unavailable());
+    assert!(bus.publish(&beat).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_fail_hang_and_are_taken_unheard() {
+    let store = Faulty::new(Model::new());
+    let faults = store.faults().clone();
+    let lease = store.as_lease().unwrap();
+    let fence = store.fence(key()).await.unwrap();
+    let terms = Terms {
+        who: "a".into(),
+        why: "fill".into(),
+        ttl: Duration::from_secs(5),
+    };
+    let timeout = Fault::Fail(ErrorKind::Timeout);
+    faults.on(Op::Acquire).inject(timeout);
+    let failed = lease.acquire(key(), &fence, &terms).await;
+    assert!(failed.unwrap_err().is_timeout());
+    faults.on(Op::Acquire).inject(Fault::Stall);
+    let hung = lease.acquire(key(), &fence, &terms).now_or_never();
+    assert!(hung.is_none(), "and it was not done");
+    let lost = Fault::FailAfter(ErrorKind::Timeout);
+    faults.on(Op::Acquire).key("key").inject(lost);
+    let lost = lease.acquire(key(), &fence, &terms).await;
+    assert!(lost.unwrap_err().is_timeout());
+    let taken = lease.acquire(key(), &fence, &terms).await.unwrap();
+    assert!(matches!(taken, Leased::Taken(holder) if holder.left == terms.ttl));
+
+    // By tokio's clock.
+    tokio::time::advance(terms.ttl).await;
+    let granted = lease.acquire(key(), &fence, &terms).await.unwrap();
+    let Leased::Granted(grant) = granted else {
+        panic!("it expired");
+    };
+    faults.on(Op::Renew).inject(timeout);
+    faults.on(Op::Release).inject(timeout);
+    assert!(lease.renew(key(), &grant, terms.ttl).await.is_err());
+    assert!(lease.release(key(), &grant).await.is_err());
+    assert!(lease.renew(key(), &grant, terms.ttl).await.unwrap());
+    lease.release(key(), &grant).await.unwrap();
+    assert!(!lease.renew(key(), &grant, terms.ttl).await.unwrap());
+    assert_eq!(faults.calls(Op::Acquire), 5);
+}
+
+#[test]
+#[should_panic(expected = "no Publish can meet with Skip")]
+fn a_fault_that_makes_no_sense_is_refused() {
+    Faulty::new(Model::new())
+        .faults()
+        .on(Op::Publish)
+        .inject(Fault::Skip);
 }

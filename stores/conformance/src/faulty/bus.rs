@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, Fuse},
+};
 use larder_store::{Deliveries, Delivery};
 
 use super::faults::{Fault, Faults, Op};
@@ -11,19 +14,21 @@ use super::faults::{Fault, Faults, Op};
 pub(super) fn faulty_deliveries(faults: Faults, inner: Deliveries) -> Deliveries {
     let carrier = Carrier {
         faults,
-        inner,
+        inner: inner.fuse(),
         ready: VecDeque::new(),
         held: Vec::new(),
     };
-    Box::pin(stream::unfold(carrier, async |mut carrier| {
+    let heard = stream::unfold(carrier, async |mut carrier| {
         let delivery = carrier.next().await?;
         Some((delivery, carrier))
-    }))
+    });
+    Box::pin(heard.fuse())
 }
 
 struct Carrier {
     faults: Faults,
-    inner: Deliveries,
+    /// Asked again after its end, for what is held.
+    inner: Fuse<Deliveries>,
     /// What is to be heard next.
     ready: VecDeque<Delivery>,
     /// What is to be heard after so many others.

@@ -1,6 +1,6 @@
 //! The model's bus.
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use larder_store::{Bus, Deliveries, Delivery, Message, Reply};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -32,7 +32,7 @@ impl Bus for Model {
                 };
                 Some((delivery, queue))
             });
-            Ok(Box::pin(heard) as Deliveries)
+            Ok(Box::pin(heard.fuse()) as Deliveries)
         })
     }
 }
