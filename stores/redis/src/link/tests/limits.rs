@@ -6,11 +6,12 @@ use std::{
     task::Poll,
 };
 
-use larder_servers::Server;
+use larder_servers::{Proxy, Server};
 use tokio::time::{Duration, timeout};
 
 use super::{
     super::{
+        Link,
         dialer::Dialer,
         live::Live,
         request::{Failure, Reply, Request, UNITS_MAX},
@@ -102,4 +103,35 @@ async fn what_waits_for_room_ends_unsent_within_its_time() {
         waited.iter().all(larder_store::Error::is_unavailable),
         "{waited:?}"
     );
+}
+
+#[tokio::test]
+async fn what_waits_for_room_turns_to_the_next_connection() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    let mut settings = settings(&proxy.url());
+    settings.response_timeout = PATIENCE;
+    let link = Link::connect(settings).await.unwrap();
+    proxy.hold();
+    let ping = redis::cmd("PING");
+    for _ in 0..UNITS_MAX {
+        tokio::select! {
+            biased;
+            _ = link.command::<()>(0, &ping) => unreachable!("nothing passes"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let accepted = proxy.accepted();
+    let mut waiting = pin!(link.command::<()>(0, &ping));
+    let refused = timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(refused.is_err(), "there is no room for another");
+    proxy.cut();
+    let dialed = async {
+        while proxy.accepted() == accepted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, dialed).await.unwrap();
+    proxy.pass();
+    waiting.await.unwrap();
 }
