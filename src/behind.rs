@@ -32,8 +32,8 @@ pub(crate) struct Behind {
 #[derive(Default)]
 struct Work {
     waiting: Vec<Job>,
-    /// The flag of the job that is being written.
-    running: Option<Arc<AtomicBool>>,
+    /// The tier of the job that is being written, and its flag.
+    running: Option<(usize, Arc<AtomicBool>)>,
 }
 
 struct Job {
@@ -124,12 +124,20 @@ impl Behind {
 
     /// Sees to it that nothing queued for the key lands. To be called under the key's turn.
     pub(crate) fn forget(&self, key: &str) {
+        self.forget_in(key, |_| true);
+    }
+
+    /// As [`forget`](Self::forget), in these tiers.
+    pub(crate) fn forget_in(&self, key: &str, forgets: impl Fn(usize) -> bool) {
         let mut keys = lock(&self.keys);
         let Some(work) = keys.get_mut(key) else {
             return;
         };
-        let forgotten = std::mem::take(&mut work.waiting);
-        if let Some(running) = &work.running {
+        let is_it = |job: &mut Job| forgets(job.tier);
+        let forgotten: Vec<_> = work.waiting.extract_if(.., is_it).collect();
+        if let Some((tier, running)) = &work.running
+            && forgets(*tier)
+        {
             running.store(true, Ordering::Release);
         }
         drop(keys);
@@ -182,7 +190,7 @@ impl Worker {
         let work = keys.get_mut(&self.key)?;
         let job = work.waiting.pop();
         match &job {
-            Some(job) => work.running = Some(Arc::clone(&job.forgotten)),
+            Some(job) => work.running = Some((job.tier, Arc::clone(&job.forgotten))),
             None => {
                 keys.remove(&self.key);
                 self.ended = true;

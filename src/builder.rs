@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     behind::Behind,
+    bus::{self, Bus},
     cache::Cache,
     clock::{Clock, SystemClock},
     counters::Counts,
@@ -37,6 +38,7 @@ pub struct Builder {
     runtime: Option<Handle>,
     seed: Option<u64>,
     leases: Option<Arc<dyn Store>>,
+    bus: Option<Arc<dyn Store>>,
     process: Option<Arc<str>>,
 }
 
@@ -66,6 +68,7 @@ impl Default for Settings {
             failures_max: 65_536,
             lease_ttl: Duration::from_secs(5),
             lease_wait: Duration::from_secs(5),
+            bus_bound: Duration::from_secs(5),
             on_abandon: OnAbandon::Finish,
         }
     }
@@ -81,6 +84,7 @@ impl Builder {
             runtime: None,
             seed: None,
             leases: None,
+            bus: None,
             process: None,
         }
     }
@@ -245,6 +249,31 @@ impl Builder {
         self
     }
 
+    /// Follows what other processes write, delete, clear and refresh, and tells them what this one
+    /// does: a key that one of them names is deleted in the private tiers here, those that are not
+    /// [`shared`](Tier::shared). The store carries the messages, as a rule the shared tier itself.
+    ///
+    /// Where messages may have been missed, what the private tiers hold is checked before it is
+    /// served: in a shared tier, or at the origin with its validators; a `get` that finds it in no
+    /// shared tier finds nothing. That holds until the bus was reached, too. Fills of misses and
+    /// refreshes behind are not told: what they replace is bounded by its lifetimes.
+    ///
+    /// A store that is not a tier is closed with the cache.
+    pub fn bus(mut self, store: impl Store) -> Self {
+        self.bus = Some(Arc::new(store));
+        self
+    }
+
+    /// No private tier serves an entry later than this after another process's write, delete or
+    /// `clear` of it returned, whatever the bus loses, repeats or holds up; as a rule it is gone
+    /// within the time that a message takes. What it may not do is hold back one publisher's
+    /// messages alone. Shorter bounds cost more messages, five in each, and suffer less delay: a
+    /// fifth of it. At least 100 ms. Default 5 s.
+    pub fn bus_bound(mut self, bound: Duration) -> Self {
+        self.settings.bus_bound = bound;
+        self
+    }
+
     /// What becomes of a flight that everyone has left. Default: it is finished.
     pub fn on_abandon(mut self, what: OnAbandon) -> Self {
         self.settings.on_abandon = what;
@@ -282,6 +311,15 @@ impl Builder {
             let own = tier.is_none().then(place);
             Leases::new(tier, own, who, settings.lease_ttl, settings.lease_wait)
         });
+        let bus = self.bus.map(|store| {
+            let identity = store.identity();
+            let is_tier = tiers
+                .iter()
+                .any(|place| place.store().identity() == identity);
+            let tier = Tier::new(store).name("bus");
+            let place = Place::new(TIERS_MAX + 1, tier, &runtime, seed);
+            Bus::new(place, is_tier, settings.bus_bound, self.clock.now())
+        });
         let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
         Ok(Cache::new(Engine {
@@ -294,6 +332,7 @@ impl Builder {
             failures: Failures::new(settings.failures_max),
             second_hits: SecondHits::new(),
             leases,
+            bus,
             behind: Behind::new(
                 settings.behind_max,
                 settings.behind_queue_max,
@@ -369,7 +408,34 @@ impl Builder {
         if let Some(store) = &self.leases {
             check_leases(&**store, settings, self.process.clone())?;
         }
+        if let Some(store) = &self.bus {
+            self.check_bus(&**store)?;
+        }
         self.policy.check()
+    }
+
+    fn check_bus(&self, store: &dyn Store) -> Result<()> {
+        if store.as_bus().is_none() {
+            let kind = store.kind();
+            return Err(Error::invalid(format!("the {kind} store has no bus")));
+        }
+        let is_it = |tier: &&Tier| tier.store.identity() == store.identity();
+        if self
+            .tiers
+            .iter()
+            .find(is_it)
+            .is_some_and(|tier| !tier.shared)
+        {
+            // What the others write there would be deleted here.
+            return Err(Error::invalid(
+                "the tier that is the bus is not marked as shared",
+            ));
+        }
+        if self.settings.bus_bound < bus::BOUND_MIN {
+            let min = bus::BOUND_MIN;
+            return Err(Error::invalid(format!("bus_bound is at least {min:?}")));
+        }
+        Ok(())
     }
 }
 
@@ -425,6 +491,7 @@ mod tests {
             failures_max,
             lease_ttl,
             lease_wait,
+            bus_bound,
             ..
         } = Settings::default();
         let thousands = |number: usize| match number {
@@ -461,6 +528,7 @@ mod tests {
             ("failures_max", thousands(failures_max)),
             ("lease_ttl", seconds(lease_ttl)),
             ("lease_wait", seconds(lease_wait)),
+            ("bus_bound", seconds(bus_bound)),
         ] {
             let docs = docs_of(setter);
             assert!(

@@ -14,6 +14,7 @@ use larder_store::{BoxError, Draft, Error, Key, KeyBuf, Metadata, Result, Usage}
 
 use crate::{
     builder::Builder,
+    bus::{self, Bus},
     counters::{Counters, TierCounters},
     engine::Engine,
     fetch::{FetchContext, FetchWith, Fetched, NoFetch},
@@ -87,15 +88,17 @@ pub struct InFlight {
     pub suspects: usize,
     /// Keys whose last fetch failed not long ago, see `error_ttl`.
     pub failures: usize,
+    /// Keys of which other processes were not told yet, see [`Builder::bus`](crate::Builder::bus).
+    pub outbox: usize,
+    /// Keys of which other processes told, not yet deleted here.
+    pub inbox: usize,
 }
 
 impl Cache {
     pub(crate) fn new(engine: Engine) -> Self {
-        let closing = OnceLock::new();
-        Self(Arc::new(Shared {
-            engine: Arc::new(engine),
-            closing,
-        }))
+        let (engine, closing) = (Arc::new(engine), OnceLock::new());
+        bus::start(&engine);
+        Self(Arc::new(Shared { engine, closing }))
     }
 
     /// A cache to be configured.
@@ -175,7 +178,8 @@ impl Cache {
     /// that was begun before brings it back.
     ///
     /// Every tier is tried; the error is the first failure. A tier that failed is not read for
-    /// this key until a delete there has succeeded.
+    /// this key until a delete there has succeeded. With a [bus](crate::Builder::bus) that takes
+    /// nothing it is `Unavailable` as well: the tiers of other processes may have the object yet.
     ///
     /// Cancel safety: the delete goes on in the background once it was polled.
     pub async fn delete(&self, key: &str) -> Result<()> {
@@ -184,27 +188,34 @@ impl Cache {
     }
 
     /// Deletes everything that is there when it is called. `Unsupported`, and nothing is deleted,
-    /// where a tier cannot list its keys.
+    /// where a tier cannot list its keys. With a bus the others check all they hold before they
+    /// serve it.
     pub async fn clear(&self) -> Result<()> {
         self.engine().check_open()?;
         write::clear(self.engine()).await
     }
 
-    /// The metadata of the object in the hottest tier that has it, whatever its age.
+    /// The metadata of the object in the hottest tier that has it, whatever its age. An entry that
+    /// would be checked because the [bus](crate::Builder::bus) may have missed something counts as
+    /// absent.
     pub async fn stat(&self, key: &str) -> Result<Option<Arc<Metadata>>> {
-        self.engine().check_open()?;
+        let engine = self.engine();
+        engine.check_open()?;
         let name = Key::new(key)?;
         let mut failed = None;
-        for place in &self.engine().tiers {
-            if !self.engine().suspects.trusts(place.index, key) {
+        for place in &engine.tiers {
+            if !engine.suspects.trusts(place.index, key) {
                 continue;
             }
             match place
                 .attempt("asking for metadata", || place.store().stat(name))
                 .await
             {
-                Ok(Some(metadata)) => return Ok(Some(metadata)),
-                Ok(None) => {}
+                Ok(Some(metadata)) if engine.trusts(place, &metadata, engine.now()) => {
+                    return Ok(Some(metadata));
+                }
+                // What would be checked before it is served may be gone elsewhere.
+                Ok(_) => {}
                 Err(error) => failed = Some(error),
             }
         }
@@ -245,6 +256,8 @@ impl Cache {
             behind: engine.behind.len(),
             suspects: engine.suspects.len(),
             failures: engine.failures.len(),
+            outbox: engine.bus.as_ref().map_or(0, Bus::outbox_len),
+            inbox: engine.bus.as_ref().map_or(0, Bus::inbox_len),
         }
     }
 
@@ -280,6 +293,9 @@ async fn close(engine: &Engine) -> Result<()> {
             "work was still under way after {deadline:?} and was cut"
         )))
     };
+    if let Some(bus) = &engine.bus {
+        result = result.and(bus.end(deadline).await);
+    }
     for place in &engine.tiers {
         let bound = deadline.min(place.tier.timeout);
         let closed = place.bounded(bound, "closing", || place.store().close());

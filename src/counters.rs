@@ -53,6 +53,17 @@ counters! {
     leases_timed_out,
     /// Leases that were lost before their fetch was stored.
     leases_lost,
+    /// Messages that the bus took, beats among them, see [`Builder::bus`](crate::Builder::bus).
+    bus_published,
+    /// Messages of others that the bus gave.
+    bus_received,
+    /// Times that something may have been missed on the bus: what the private tiers held then is
+    /// checked before it is served.
+    bus_gaps,
+    /// Writes, deletes and clears that returned before the bus had taken their message.
+    bus_late,
+    /// Entries of private tiers that were checked because something may have been missed.
+    bus_checked,
     /// Background refreshes that ran.
     refreshes,
     /// Background refreshes dropped because the queue was full.

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     behind::Behind,
+    bus::Bus,
     clock::Clock,
     counters::Counts,
     freshness::SKEW_MAX,
@@ -35,6 +36,7 @@ pub(crate) struct Engine {
     pub(crate) second_hits: SecondHits,
     pub(crate) behind: Behind,
     pub(crate) leases: Option<Leases>,
+    pub(crate) bus: Option<Bus>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) tasks: Tasks,
     pub(crate) refreshes: Pool,
@@ -66,6 +68,7 @@ pub(crate) struct Settings {
     pub(crate) failures_max: usize,
     pub(crate) lease_ttl: Duration,
     pub(crate) lease_wait: Duration,
+    pub(crate) bus_bound: Duration,
     pub(crate) on_abandon: OnAbandon,
 }
 

@@ -3,6 +3,7 @@
 mod behind;
 mod breaker;
 mod builder;
+mod bus;
 mod cache;
 mod clock;
 mod conditional;

@@ -37,7 +37,8 @@ pub(crate) fn refresh_behind(
                 behind: true,
             };
             let limits = engine.settings.spool;
-            let start = || Flight::new(key.clone(), limits, Some(fetcher));
+            let since = engine.since();
+            let start = || Flight::new(key.clone(), limits, Some(fetcher)).since(since);
             // Where a flight is under way, it does what this one would.
             let Some(flight) = engine.flights.start(&key, start) else {
                 return;

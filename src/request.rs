@@ -16,7 +16,7 @@ use crate::{
     counters::count,
     engine::Engine,
     fetch::Fetch,
-    freshness::{Freshness, judge},
+    freshness::Freshness,
     policy::Policy,
     read::{Ask, read},
     refresh::refresh_behind,
@@ -199,7 +199,8 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     fn serve(&mut self, object: Object) -> Option<Response> {
         let engine = self.engine;
         let now = engine.now();
-        let while_revalidate = match judge(&object.metadata, self.ask.max_age, now) {
+        let place = &engine.tiers[0];
+        let while_revalidate = match engine.judge(place, &object.metadata, self.ask.max_age, now) {
             Freshness::Fresh => false,
             Freshness::Stale => {
                 self.revalidate();
@@ -208,7 +209,6 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             }
             Freshness::Expired { .. } => return None,
         };
-        let place = &engine.tiers[0];
         count(&place.counts.hits);
         let mut status = Status::new(place.source(), object.metadata.fetched_at, now);
         status.while_revalidate = while_revalidate;

@@ -203,9 +203,10 @@ impl Place {
         len.is_none_or(|len| len <= self.tier.object_max)
     }
 
-    /// The header as this tier stores it: lifetimes capped.
+    /// The header as this tier stores it: lifetimes capped; generations are for private tiers.
     pub(crate) fn capped(&self, header: &Header) -> Header {
         let mut header = header.clone();
+        header.generation *= u64::from(!self.tier.shared);
         if let Some(max) = self.tier.ttl_max {
             header.ttl = Some(header.ttl.map_or(max, |ttl| ttl.min(max)));
         }

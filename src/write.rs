@@ -147,6 +147,7 @@ fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
     };
     let lifetimes = nearest.or(policy).or(engine.policy).lifetimes();
     draft.with(|header: &mut Header| {
+        header.generation = engine.generation();
         lifetimes.stamp(header, engine.now(), engine.dice.roll());
     })
 }
@@ -160,6 +161,8 @@ async fn publish(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn, fill: Fill) -
     engine.failures.clear(&key);
     engine.flights.retire(&key);
     drop(turn);
+    // Where the others cannot be told it is counted: a write that reached a tier has succeeded.
+    let _ = engine.tell(&key).await;
     match first_error {
         Some(error) if tiers == 0 => Err(error),
         None if tiers == 0 && !absent => Err(Error::too_large(
@@ -172,23 +175,30 @@ async fn publish(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn, fill: Fill) -
 /// Deletes in every tier; gives the first failure.
 pub(crate) async fn delete(engine: &Arc<Engine>, key: KeyBuf) -> Result<()> {
     let turn = engine.turns.take(&key);
-    let task = delete_in_turn(Arc::clone(engine), key, turn);
+    let task = {
+        let engine = Arc::clone(engine);
+        async move {
+            let deleted = delete_in_turn(&engine, &key, turn).await;
+            let told = engine.tell(&key).await;
+            deleted.and(told)
+        }
+    };
     ended(engine.tasks.spawn(task).await)
 }
 
-async fn delete_in_turn(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn) -> Result<()> {
+async fn delete_in_turn(engine: &Engine, key: &KeyBuf, turn: TakeTurn) -> Result<()> {
     let turn = turn.await;
-    engine.flights.retire(&key);
-    engine.behind.forget(&key);
+    engine.flights.retire(key);
+    engine.behind.forget(key);
     let mut first_error = None;
     for &tier in &engine.order {
         let place = &engine.tiers[tier];
-        if let Err(error) = remove(&engine, place, &key, None).await {
+        if let Err(error) = remove(engine, place, key, None).await {
             first_error.get_or_insert(error);
         }
     }
-    engine.failures.clear(&key);
-    engine.flights.retire(&key);
+    engine.failures.clear(key);
+    engine.flights.retire(key);
     drop(turn);
     first_error.map_or(Ok(()), Err)
 }
@@ -227,7 +237,7 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
         .chain(engine.suspects.keys());
     for key in unlisted {
         let turn = engine.turns.take(&key);
-        result = result.and(delete_in_turn(Arc::clone(&engine), key, turn).await);
+        result = result.and(delete_in_turn(&engine, &key, turn).await);
     }
     for &tier in &engine.order {
         let overflows = engine.suspects.overflows(tier);
@@ -237,7 +247,8 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
         }
         result = result.and(cleared);
     }
-    result
+    // Once, instead of each key.
+    result.and(engine.tell_all().await)
 }
 
 async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
@@ -257,7 +268,7 @@ async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
         let deletes = keys.into_iter().map(async |key| {
             let key = key?;
             let turn = engine.turns.take(&key);
-            delete_in_turn(Arc::clone(engine), key, turn).await
+            delete_in_turn(engine, &key, turn).await
         });
         for deleted in join_all(deletes).await {
             result = result.and(deleted);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use larder::{Cache, Error, Fetched, Memory};
 
 #[global_allocator]
@@ -64,4 +65,33 @@ async fn a_memory_hit_allocates_nothing_and_a_miss_little() {
     }
     assert_eq!(blocks() - before, 0, "a hit allocates");
     println!("a miss allocates {a_miss} times");
+    drop(cache);
+    a_hit_with_a_bus_allocates_nothing().await;
+}
+
+/// A part of the one test: the allocator counts for the whole process.
+async fn a_hit_with_a_bus_allocates_nothing() {
+    let cache = Cache::builder()
+        .tier(Memory::new(64 << 20))
+        .bus(larder_conformance::Model::new())
+        .build()
+        .expect("a cache");
+    // Until it has heard itself its entries are checked.
+    while cache.tiers()[0].counters.hits == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        read(&cache, "key").await;
+        at_rest(&cache).await;
+    }
+    let before = blocks();
+    // The bus has no turn between.
+    for _ in 0..500 {
+        let fetch = async |_| Err::<Fetched, _>(Error::invalid("not asked"));
+        let response = cache
+            .get_or_fetch("key", fetch)
+            .into_future()
+            .now_or_never();
+        let response = response.expect("at once").expect("an answer");
+        assert!(response.status().is_hit());
+    }
+    assert_eq!(blocks() - before, 0, "a hit with a bus allocates");
 }

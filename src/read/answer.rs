@@ -195,12 +195,17 @@ impl Answer {
 
     /// Opens the flight, streams the source into the lanes, and commits them.
     pub(super) async fn land(
-        self,
+        mut self,
         engine: &Arc<Engine>,
         flight: &Arc<Flight>,
         plan: &Plan,
         lanes: Vec<Lane>,
     ) -> Result<()> {
+        // What was missed since the flight began, it may have missed as well.
+        let generation = flight.since.generation;
+        if self.header.generation != generation {
+            Arc::make_mut(&mut self.header).generation = generation;
+        }
         let fills = lanes.iter().any(Lane::is_write);
         let mut fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
         let is_stored = matches!(self.origin, Origin::Tier(..));
@@ -224,6 +229,10 @@ impl Answer {
             (None, None) => fill.open(engine, &flight.key, true).await,
         }
         commit(engine, flight, fill).await;
+        if plan.accept.none {
+            // Whoever asked has the answer already: nobody waits for this.
+            engine.tell_behind(&flight.key);
+        }
         Ok(())
     }
 }

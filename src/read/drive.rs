@@ -16,7 +16,7 @@ use crate::{
     counters::count,
     engine::{Engine, refused},
     fetch::{BoxFetch, FetchContext, Fetched},
-    freshness::{Freshness, judge},
+    freshness::Freshness,
     lease::Entry,
     refresh::refresh_behind,
     response::Stale,
@@ -186,7 +186,8 @@ impl Hit {
     /// What those may have meanwhile who need not wait for the fetch.
     fn meanwhile(&self, engine: &Engine) -> Option<Opening> {
         let metadata = &self.object.metadata;
-        let stale = match judge(metadata, None, engine.now()) {
+        let place = &engine.tiers[self.tier];
+        let stale = match engine.judge(place, metadata, None, engine.now()) {
             Freshness::Fresh => None,
             Freshness::Stale => Some(Stale::WhileRevalidate),
             Freshness::Expired { .. } => return None,
@@ -195,7 +196,7 @@ impl Hit {
             header: Arc::new(metadata.header().clone()),
             stored: Some(Arc::clone(metadata)),
             len: Some(metadata.len()),
-            source: engine.tiers[self.tier].source(),
+            source: place.source(),
             stale,
             revalidated: false,
             // The body that is open is kept for the fetch.
@@ -223,6 +224,7 @@ async fn serve_hit(
     let place = &engine.tiers[tier];
     let stale = matches!(freshness, Freshness::Stale);
     let (metadata, len) = (Arc::clone(&object.metadata), object.metadata.len());
+    let same = look.same(engine, &object);
     let promotes = engine.second_hits.promotes(place, &flight.key, len);
     let lanes = look
         .seats
@@ -233,6 +235,10 @@ async fn serve_hit(
             Seat::Missed(_) if above.tier.shared && !place.tier.shared => None,
             Seat::Missed(fence) if promotes => {
                 Lane::write(above, &metadata, Some(len), Some(fence), false)
+            }
+            // Checked, and still right.
+            Seat::Held(fence, _) if same & (1 << above.index) != 0 => {
+                Some(Lane::touch(above, fence))
             }
             Seat::Held(fence, _) if promotes => {
                 Lane::write(above, &metadata, Some(len), Some(fence), true)
@@ -264,7 +270,9 @@ fn serve_on_error(
 ) -> Result<()> {
     let usable =
         candidate.filter(|hit| !matches!(hit.freshness, Freshness::Expired { if_error: false }));
-    let Some(Hit { tier, object, .. }) = usable else {
+    let is_trusted =
+        |hit: &Hit| engine.trusts(&engine.tiers[hit.tier], &hit.object.metadata, engine.now());
+    let Some(Hit { tier, object, .. }) = usable.filter(is_trusted) else {
         return Err(error);
     };
     let place = &engine.tiers[tier];

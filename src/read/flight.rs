@@ -27,6 +27,7 @@ use larder_store::{Error, Header, KeyBuf, Metadata, Object, Result, Staged};
 
 use super::spool::{Next, Read, Spool, SpoolLimits, Wakers, held_up};
 use crate::{
+    bus::Since,
     fetch::BoxFetch,
     response::{Source, Stale},
     sync::{AtomicBool, Mutex, Ordering, lock},
@@ -34,6 +35,7 @@ use crate::{
 
 pub(crate) struct Flight {
     pub(crate) key: KeyBuf,
+    pub(crate) since: Since,
     state: Mutex<State>,
     retired: AtomicBool,
 }
@@ -118,9 +120,16 @@ impl Flight {
         });
         Self {
             key,
+            since: Since::default(),
             state,
             retired: AtomicBool::new(false),
         }
+    }
+
+    /// Says when it began.
+    pub(crate) fn since(mut self, since: Since) -> Self {
+        self.since = since;
+        self
     }
 
     /// Joins, unless nobody may any more. A member with a fetcher lends it to a flight that has

@@ -49,18 +49,21 @@ impl Flights {
 
     /// The key's flight, or the one that `start` makes. `None` when there are too many.
     ///
-    /// With `anew`, or when it cannot be joined any more, the key's flight is retired first.
+    /// With `anew`, or when it cannot be joined any more, or not by who comes now (`joins`), the
+    /// key's flight is retired first.
     pub(crate) fn join(
         &self,
         key: &KeyBuf,
         fetches: bool,
         anew: bool,
+        joins: impl FnOnce(&Flight) -> bool,
         mut fetcher: impl FnMut(Boarded) -> Option<BoxFetch>,
         start: impl FnOnce(Option<BoxFetch>) -> Flight,
     ) -> Option<(Member, Boarded)> {
         let mut stripe = lock(self.stripe(key));
         if !anew
             && let Some(flight) = stripe.get(key)
+            && joins(flight)
             && let Some(member) = flight.join(fetches, || fetcher(Boarded::Joined))
         {
             return Some((member, Boarded::Joined));

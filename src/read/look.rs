@@ -2,13 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_store::{ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
+use larder_store::{Body, ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
 
-use crate::{
-    engine::Engine,
-    freshness::{Freshness, judge},
-    tier::Place,
-};
+use crate::{counters::count, engine::Engine, freshness::Freshness, tier::Place};
 
 /// Which objects end the search.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +96,41 @@ impl Look {
             self.candidate = Some(hit);
         }
     }
+
+    /// In which tiers above the same object is, a bit each: found lower down, it need not be
+    /// written there again. Asked only where entries are checked against a shared tier.
+    pub(super) fn same(&self, engine: &Engine, found: &Object) -> u64 {
+        if engine.bus.is_none() {
+            return 0;
+        }
+        let is_same = |(seat, place): (&Seat, &Place)| match seat {
+            Seat::Held(_, held) => {
+                let candidate = self.candidate.as_ref();
+                let body = candidate.filter(|hit| hit.tier == place.index);
+                let is_same = has_same_bytes(held, body.map(|hit| &hit.object.body), found);
+                u64::from(is_same && place.store().as_touch().is_some()) << place.index
+            }
+            _ => 0,
+        };
+        let seats = self.seats.iter().zip(&engine.tiers);
+        seats.map(is_same).sum()
+    }
+}
+
+/// Whether two objects have the same bytes, as far as it can be told without reading them: the same
+/// strong tag (RFC 9110, section 8.8.1), the same checksum of the same fetch, or both in memory.
+fn has_same_bytes(held: &Metadata, body: Option<&Body>, found: &Object) -> bool {
+    let new = &found.metadata;
+    if held.absent || new.absent || held.len() != new.len() {
+        return false;
+    }
+    let tagged =
+        (held.etag.as_ref()).is_some_and(|tag| !tag.is_weak() && new.etag.as_ref() == Some(tag));
+    let summed = held.checksum().is_some()
+        && held.checksum() == new.checksum()
+        && held.fetched_at == new.fetched_at;
+    let bodies = (body.and_then(Body::as_whole), found.body.as_whole());
+    tagged || summed || matches!(bodies, (Some(held), Some(found)) if held == found)
 }
 
 /// Asks one tier. What does not do is asked for again under a fence, so that "this object is there"
@@ -108,7 +139,7 @@ async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (S
     let get = || place.store().get_stream(key.as_key(), ByteRange::FULL);
     let judged = |object: Object| Hit {
         tier: place.index,
-        freshness: judge(&object.metadata, accept.max_age, engine.now()),
+        freshness: engine.judge(place, &object.metadata, accept.max_age, engine.now()),
         object,
     };
     let first = match place.attempt("looking up", get).await {
@@ -118,6 +149,9 @@ async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (S
     };
     if accept.takes(first.freshness) {
         return (Seat::Unknown, Some(first));
+    }
+    if !engine.trusts(place, &first.object.metadata, engine.now()) {
+        count(&engine.counts.bus_checked);
     }
     drop(first);
     let fence = place

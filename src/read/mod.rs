@@ -90,7 +90,7 @@ pub(crate) async fn read<F: Fetch>(
         // What may be served while a refresh runs will do, as long as it may; but not for whom it
         // was there no more.
         let accepts = |meanwhile: &Opening| {
-            let may = match judge(&meanwhile.header, ask.max_age, engine.now()) {
+            let may = match meanwhile.judge(engine, ask.max_age) {
                 Freshness::Fresh => true,
                 Freshness::Stale => meanwhile.stale.is_some(),
                 Freshness::Expired { .. } => false,
@@ -155,8 +155,11 @@ fn board(
     lend: &mut dyn FnMut(Boarded) -> Option<BoxFetch>,
 ) -> Result<(Member, bool)> {
     let limits = engine.settings.spool;
-    let start = |fetcher| Flight::new(key.clone(), limits, fetcher);
-    let Some((member, boarded)) = engine.flights.join(key, fetches, anew, lend, start) else {
+    let since = engine.since();
+    let start = |fetcher| Flight::new(key.clone(), limits, fetcher).since(since);
+    let joins = |flight: &Flight| engine.joins(flight.since);
+    let joined = engine.flights.join(key, fetches, anew, joins, lend, start);
+    let Some((member, boarded)) = joined else {
         count(&engine.counts.flights_refused);
         return Err(refused(ErrorKind::Full, "too many flights are under way"));
     };
@@ -182,6 +185,19 @@ fn board(
         )));
     }
     Ok((member, boarded != Boarded::Joined))
+}
+
+impl Opening {
+    /// Judges what may be had meanwhile, as its tier's entry.
+    fn judge(&self, engine: &Engine, max_age: Option<Duration>) -> Freshness {
+        let (header, now) = (&self.header, engine.now());
+        match &self.source {
+            Source::Tier { index, .. } => {
+                engine.judge(&engine.tiers[usize::from(*index)], header, max_age, now)
+            }
+            _ => judge(header, max_age, now),
+        }
+    }
 }
 
 impl Ask {

@@ -127,7 +127,7 @@ async fn read(member: Member) -> (u64, Result<()>) {
 fn join(flights: &Flights) -> (Member, bool) {
     let start = |_| Flight::new(key(), limits(true), None);
     let (member, boarded) = flights
-        .join(&key(), false, false, |_| None, start)
+        .join(&key(), false, false, |_| true, |_| None, start)
         .expect("there is room");
     (member, boarded != Boarded::Joined)
 }

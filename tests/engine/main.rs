@@ -5,6 +5,7 @@ mod abandon;
 mod background;
 mod behind;
 mod breaker;
+mod bus;
 mod cancel;
 mod clear;
 mod commits;
