@@ -21,7 +21,7 @@ use super::{
 };
 
 /// How long a connection is silent before the kernel asks whether the peer is there.
-const KEEPALIVE: Duration = Duration::from_mins(1);
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Requests that `redis-rs` takes over before it writes them; its own default is 50. All are within
 /// the permits of the connection.

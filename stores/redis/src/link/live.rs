@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use redis::{RedisError, aio::MultiplexedConnection};
@@ -27,8 +27,10 @@ pub(super) struct Live {
     units: Semaphore,
     /// Units of requests that nobody waits for any more.
     abandoned: AtomicU32,
-    /// How many requests were answered: the sign of life of a slow connection.
-    answered: AtomicU64,
+    /// Whether the server is being asked for a sign of life; any answer is one.
+    doubted: AtomicBool,
+    /// Whether one was answered meanwhile. Written only in doubt: all cores share it.
+    answered: AtomicBool,
     pulse: Arc<Pulse>,
     since: Instant,
 }
@@ -58,7 +60,8 @@ impl Live {
             connection,
             units: Semaphore::new(UNITS_MAX as usize),
             abandoned: AtomicU32::new(0),
-            answered: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             pulse,
             since: Instant::now(),
         }
@@ -165,17 +168,20 @@ impl Live {
         let mut connection = self.connection.clone();
         let ping = redis::cmd("PING");
         let mut pong = std::pin::pin!(connection.send_packed_command(&ping));
-        loop {
-            let answered = self.answered.load(Relaxed);
+        self.doubted.store(true, Relaxed);
+        let alive = loop {
+            self.answered.store(false, Relaxed);
             match timeout(patience, &mut pong).await {
                 // An error that the server says is an answer as well.
-                Ok(pong) => return pong.is_ok(),
-                Err(_) if self.is_lost() => return false,
+                Ok(pong) => break pong.is_ok(),
+                Err(_) if self.is_lost() => break false,
                 // Behind much else the answer takes longer; but then something else came.
-                Err(_) if self.answered.load(Relaxed) != answered => {}
-                Err(_) => return false,
+                Err(_) if self.answered.load(Relaxed) => {}
+                Err(_) => break false,
             }
-        }
+        };
+        self.doubted.store(false, Relaxed);
+        alive
     }
 }
 
@@ -187,7 +193,9 @@ struct Flight<'a> {
 
 impl Flight<'_> {
     fn land(mut self) {
-        self.live.answered.fetch_add(1, Relaxed);
+        if self.live.doubted.load(Relaxed) {
+            self.live.answered.store(true, Relaxed);
+        }
         self.permit = None;
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
 };
 
@@ -20,7 +23,11 @@ use super::{
 };
 
 async fn live(server: &Server) -> Live {
-    let info = redis::IntoConnectionInfo::into_connection_info(server.url()).unwrap();
+    live_at(server.url()).await
+}
+
+async fn live_at(url: String) -> Live {
+    let info = redis::IntoConnectionInfo::into_connection_info(url).unwrap();
     let (live, _) = Dialer::new(info, &settings("")).open(None).await.unwrap();
     live
 }
@@ -134,4 +141,34 @@ async fn what_waits_for_room_turns_to_the_next_connection() {
     timeout(PATIENCE, dialed).await.unwrap();
     proxy.pass();
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_connection_is_kept_while_answers_come() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    let live = Arc::new(live_at(proxy.url()).await);
+    // An answer takes three seconds, which is more than the patience of one; but they come densely.
+    proxy.delay(Duration::from_millis(1500));
+    let patience = Duration::from_secs(1);
+    let asking = async {
+        loop {
+            let live = live.clone();
+            tokio::spawn(async move {
+                let sent = AtomicBool::new(false);
+                let ping = redis::cmd("PING");
+                live.exchange(Request::Command(&ping), &sent).await.is_ok()
+            });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let doubting = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(abandon(&live, &redis::cmd("PING")).await.is_pending());
+        timeout(Duration::from_secs(5), live.watch(patience)).await
+    };
+    tokio::select! {
+        () = asking => {}
+        lost = doubting => assert!(lost.is_err(), "the connection is not given up"),
+    }
 }
