@@ -60,6 +60,7 @@ impl Dialer {
         }
     }
 
+    #[cfg(any(test, feature = "cluster"))]
     pub(super) fn info(&self) -> &ConnectionInfo {
         &self.info
     }

@@ -161,6 +161,37 @@ impl Link {
         convert(self.in_time(&sent, running).await?)
     }
 
+    /// As [`run`](Self::run), with a command that is sent ahead of the script in the same trip, and
+    /// which has run when the script does. An error that the server gives for it is the error here;
+    /// the script has run all the same.
+    pub(crate) async fn run_after<T: FromRedisValue>(
+        &self,
+        hash: u64,
+        first: Cmd,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+    ) -> Result<T> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(first);
+        pipeline.add_command(script.by_hash(keys, args));
+        let sent = AtomicBool::new(false);
+        let running = async {
+            let mut values = self.0.servers.values(hash, &pipeline, &sent).await?;
+            let value = values.pop().unwrap_or(Value::Nil);
+            let first = values.pop().unwrap_or(Value::Nil);
+            if is_unknown_script(&value) {
+                let by_source = script.by_source(keys, args);
+                let value = self.0.servers.value(hash, &by_source, &sent).await?;
+                return Ok((first, value));
+            }
+            Ok((first, value))
+        };
+        let (first, value) = self.in_time(&sent, running).await?;
+        first.extract_error().map_err(error)?;
+        convert(value)
+    }
+
     /// A connection of its own for messages; when it breaks, it ends. Takes at most the connect
     /// time-out, in a cluster for each node.
     pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub> {
@@ -182,6 +213,10 @@ impl Link {
     }
 
     /// All servers that hold names.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(clippy::unused_async, reason = "a cluster asks")
+    )]
     async fn masters(&self) -> Result<Vec<Arc<Node>>> {
         match &self.0.servers {
             Servers::One(node) => Ok(vec![node.clone()]),

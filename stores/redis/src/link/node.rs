@@ -1,6 +1,6 @@
 //! The connections to one server.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use futures_util::future::try_join_all;
 use larder_store::Result;
@@ -47,7 +47,8 @@ impl Node {
         &self.dialer
     }
 
-    pub(super) fn place(&self) -> &Arc<str> {
+    #[cfg(feature = "cluster")]
+    pub(super) fn place(&self) -> &std::sync::Arc<str> {
         self.dialer.place()
     }
 
