@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use larder::BoxError;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::web::Client;
 
@@ -78,23 +78,34 @@ pub(crate) async fn rush(
     seen
 }
 
-/// Asks all services for one page after the other, until the time is over.
+/// Some callers at each service, each asking for one page after the other until the time is over.
 pub(crate) async fn stroll(
     client: &Client,
     services: &[SocketAddr],
     pages: &[String],
     time: Duration,
 ) -> Seen {
+    const CALLERS: usize = 4;
     let until = Instant::now() + time;
+    let walk = async |service, first| {
+        let mut calls = Vec::new();
+        for page in pages.iter().cycle().skip(first) {
+            if Instant::now() >= until {
+                break;
+            }
+            calls.push(call(client, service, page).await);
+            sleep(Duration::from_millis(5)).await;
+        }
+        calls
+    };
+    let walks = services.iter().flat_map(|&service| {
+        let first = |caller| caller * pages.len() / CALLERS;
+        let walk = &walk;
+        (0..CALLERS).map(move |caller| walk(service, first(caller)))
+    });
     let mut seen = Seen::default();
-    for page in pages.iter().cycle() {
-        if Instant::now() >= until {
-            break;
-        }
-        for &service in services {
-            let (took, by) = call(client, service, page).await;
-            seen.add(took, by);
-        }
+    for (took, by) in join_all(walks).await.into_iter().flatten() {
+        seen.add(took, by);
     }
     seen
 }

@@ -134,7 +134,9 @@ async fn stop(
     let (before, _) = origin.fetches();
     redis.pause();
     let fresh: Vec<String> = (0..20).map(|page| format!("/new/{page}")).collect();
-    let mixed: Vec<String> = (pages.iter().step_by(10)).chain(&fresh).cloned().collect();
+    // As many that all have in memory as nobody has.
+    let known = pages.iter().rev().take(fresh.len());
+    let mixed: Vec<String> = known.chain(&fresh).cloned().collect();
     let mut away = drive::stroll(client, services, &mixed, STOPPED).await;
     redis.resume();
     let (after, _) = origin.fetches();

@@ -20,7 +20,8 @@ pub(crate) async fn run(name: &str, origin: SocketAddr, redis: &str) -> Result<(
                 .shared()
                 .timeout(Duration::from_secs(1)),
         )
-        .leases(redis)
+        .leases(redis.clone())
+        .bus(redis)
         .process(name)
         .policy(Policy::new().ttl(Duration::from_secs(600)))
         .build()?;
