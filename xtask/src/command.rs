@@ -77,6 +77,32 @@ impl Cargo {
     }
 }
 
+/// Whether a program is there, runs and succeeds; says nothing.
+pub(crate) fn succeeds(program: &str, words: &[&str]) -> bool {
+    Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Whether a Debian package could be installed, by root or by one who may become root unasked.
+pub(crate) fn add_package(package: &str) -> bool {
+    ["apt-get", "sudo -n apt-get"].iter().any(|apt| {
+        // A fresh machine has no list of packages yet.
+        let script = format!("{apt} -qq update; {apt} -qq install -y --no-install-recommends");
+        let line = format!("{script} {package}");
+        println!("$ {line}");
+        Command::new("sh")
+            .args(["-c", &line])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()
+            .is_ok_and(|status| status.success())
+    })
+}
+
 /// Asks rustup for a component of the toolchain; an error says what is missing.
 pub(crate) fn add_component(root: &Path, component: &str) -> Result<(), String> {
     println!("$ rustup component add {component}");

@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`. A new one is a line in [`ALL`] and a function.
 
-use crate::{command, servers, workspace::Workspace};
+use crate::{command, fuzz, servers, workspace::Workspace};
 
 /// One thing to check.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ pub(crate) const ALL: &[Step] = &[
         name: "quickstart",
         what: "the quickstart runs, and finds what it should",
         run: quickstart,
+    },
+    Step {
+        name: "fuzz",
+        what: "each fuzz target holds for 10 s, from its seeds",
+        run: fuzz::step,
     },
 ];
 
