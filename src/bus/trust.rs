@@ -113,3 +113,93 @@ impl Trust {
         self.serving.store(self.current(), Ordering::Release);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A trust of ten seconds, the two clocks at a moment, and what it is so long after it.
+    struct Moments {
+        trust: Trust,
+        wall: Timestamp,
+        at: Instant,
+    }
+
+    impl Moments {
+        /// One message, sent a second after the beginning, has come back.
+        fn new() -> Self {
+            let trust = Trust::new(u64::MAX, Pace::new(10 * SECOND));
+            let (wall, at) = (Timestamp::from_millis(1_000_000), Instant::now());
+            let moments = Self { trust, wall, at };
+            assert!(!moments.holds(moments.trust.current(), 1));
+            moments.prove(1);
+            moments
+        }
+
+        fn prove(&self, sent: u32) {
+            let (wall, at) = (self.wall.after(sent * SECOND), self.at + sent * SECOND);
+            self.trust.prove(wall, at);
+        }
+
+        fn holds(&self, generation: u64, now: u32) -> bool {
+            self.trust.holds(generation, self.wall.after(now * SECOND))
+        }
+
+        fn lapses(&self, wall: u32, at: u32) -> bool {
+            let (wall, at) = (self.wall.after(wall * SECOND), self.at + at * SECOND);
+            self.trust.lapses(wall, at)
+        }
+    }
+
+    #[test]
+    fn s67_a_generation_is_served_until_the_next_begins() {
+        let moments = Moments::new();
+        let first = moments.trust.current();
+        assert!(moments.holds(first, 2) && !moments.holds(first - 1, 2) && !moments.holds(0, 2));
+        moments.trust.begin();
+        assert!(!moments.holds(first, 2) && moments.holds(first + 1, 2));
+    }
+
+    #[test]
+    fn s67_a_hit_sees_by_itself_that_the_wall_clock_went_on_or_back() {
+        let moments = Moments::new();
+        let first = moments.trust.current();
+        assert!(moments.holds(first, 5) && !moments.holds(first, 6) && !moments.holds(first, 0));
+    }
+
+    #[test]
+    fn s67_either_clock_ends_a_generation_that_is_not_proven() {
+        for (wall, at) in [(1, 6), (6, 1), (0, 1)] {
+            let moments = Moments::new();
+            let first = moments.trust.current();
+            assert!(!moments.lapses(5, 5));
+            assert!(moments.lapses(wall, at), "{wall} {at}");
+            assert_eq!(moments.trust.current(), first + 1);
+            assert!(!moments.holds(first, 2) && !moments.holds(first + 1, 2));
+        }
+    }
+
+    #[test]
+    fn s67_only_what_was_sent_after_a_lapse_ends_it() {
+        let moments = Moments::new();
+        let first = moments.trust.current();
+        assert!(moments.lapses(6, 6));
+        moments.prove(5);
+        assert!(!moments.holds(first, 6) && !moments.holds(first + 1, 6));
+        moments.trust.begin();
+        assert!(!moments.holds(first + 2, 6), "off is off");
+        moments.prove(7);
+        assert!(moments.holds(first + 2, 8) && !moments.holds(first, 8));
+    }
+
+    #[test]
+    fn s67_while_nothing_is_heard_a_generation_begins_every_bound() {
+        let moments = Moments::new();
+        let lapses = (2..40).filter(|&now| moments.lapses(now, now));
+        assert_eq!(lapses.collect::<Vec<_>>(), [6, 17, 28, 39]);
+    }
+}

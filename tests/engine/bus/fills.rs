@@ -125,7 +125,8 @@ async fn s67_a_private_tier_that_does_not_delete_in_time_is_not_served() {
     let patient = larder::Tier::new(memory.clone()).timeout(3600 * SECOND);
     let b = world.builder().tier(patient).tier(shared);
     let b = b.bus(world.line.clone()).build().unwrap();
-    sleep(SOON).await;
+    // It has heard the others, too.
+    sleep(BOUND / 2).await;
     spread("v1", &a, &[&b]).await;
     memory.faults().on(Op::Delete).inject(Fault::Stall);
     a.delete("a").await.unwrap();
@@ -149,7 +150,8 @@ async fn s67_more_keys_than_can_wait_are_checked_instead() {
     let shared = larder::Tier::new(world.line.clone()).shared();
     let b = world.builder().tier(memory.clone()).tier(shared);
     let b = b.bus(world.line.clone()).build().unwrap();
-    sleep(SOON).await;
+    // It has heard the others, too.
+    sleep(BOUND / 2).await;
     spread("v1", &a, &[&b]).await;
     let before = b.counters().bus_gaps;
     memory.faults().on(Op::Delete).always(Fault::Stall);

@@ -290,6 +290,37 @@ async fn s67_who_comes_later_does_not_disturb_and_trusts_nobody_it_has_not_heard
 }
 
 #[tokio::test(start_paused = true)]
+async fn s67_who_is_heard_for_the_first_time_may_have_said_something_before() {
+    let world = World::new();
+    let a = world.process().await;
+    let known = publishers(&world)[0];
+    world.line.rule(move |ear, message| match ear {
+        1 if message.publisher == known => Fate::Dropped,
+        _ => Fate::Heard,
+    });
+    let b = world.process().await;
+    spread("v1", &a, &[&b]).await;
+    a.delete("a").await.unwrap();
+    sleep(SOON).await;
+    assert_eq!(get(&b).await.as_deref(), Some("v1"));
+    world.line.rule(|_, _| Fate::Heard);
+    sleep(BOUND / 2).await;
+    assert_eq!(get(&b).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s67_what_was_said_between_two_subscriptions_was_not_heard() {
+    let world = World::new();
+    let (a, b) = (world.process().await, world.process().await);
+    spread("v1", &a, &[&b]).await;
+    world.line.hang_up();
+    a.delete("a").await.unwrap();
+    assert_eq!(get(&b).await.as_deref(), Some("v1"));
+    sleep(SECOND / 5).await;
+    assert_eq!(get(&b).await, None, "as soon as it listens again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn s67_many_processes_that_lose_the_bus_at_once_begin_few_generations() {
     let world = World::new();
     let a = world.process().await;
