@@ -168,6 +168,7 @@ mod tests {
             refused: 0,
             bytes_read: 0,
             bytes_written: 0,
+            elsewhere: false,
             entries: 0,
             live: 0,
             stored: 0,

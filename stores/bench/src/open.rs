@@ -1,5 +1,8 @@
 //! Stores by URL.
 
+#[cfg(feature = "redis")]
+mod redis;
+
 use std::{error::Error, sync::Arc};
 
 use larder_disk::{Disk, Durability};
@@ -14,6 +17,10 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 ///
 /// - `memory:?capacity=64MiB&policy=s3-fifo|tiny-lfu|lru&object_max=16MiB`
 /// - `disk:./folder?capacity=1GiB&durability=relaxed|on-commit&segment_size=..&large_object=..`
+/// - `redis://[user:password@]host[:port][/database]?prefix=larder-bench&chunk_size=1MiB`, with the
+///   feature `redis`; also `object_max`, `read_ahead`, `connections`, `connect_timeout` and
+///   `response_timeout`. `rediss` and `redis+unix` are as in [`larder_redis`].
+/// - `redis+cluster://host,host?..`, with the feature `cluster` and the same settings.
 /// - `null:?size=4KiB`, which is no cache: [`Null`] tells what it is for.
 ///
 /// Sizes are bytes, or have a unit: `KiB`, `MiB`, `GiB`, `TiB`. A folder is taken as it is written,
@@ -30,9 +37,23 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match scheme {
         "memory" => Arc::new(memory(path, &mut settings)?),
         "disk" => Arc::new(disk(path, &mut settings).await?),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+unix" => {
+            Arc::new(redis::one(scheme, path, &mut settings).await?)
+        }
+        #[cfg(feature = "cluster")]
+        "redis+cluster" => Arc::new(redis::cluster(path, &mut settings).await?),
         "null" => Arc::new(null(path, &mut settings)?),
+        #[cfg(not(feature = "cluster"))]
+        "redis+cluster" => {
+            return Err("for a redis+cluster this must be built with the feature `cluster`".into());
+        }
+        #[cfg(not(feature = "redis"))]
+        "redis" | "rediss" | "redis+unix" => {
+            return Err("for redis this must be built with the feature `redis`".into());
+        }
         other => {
-            let known = "only memory, disk and null";
+            let known = "only memory, disk, redis and null";
             return Err(format!("there is no store `{other}`, {known}").into());
         }
     };
@@ -135,6 +156,29 @@ impl Settings {
         };
         let wrong = || format!("{name}: `{text}` is no size, such as 65536, 64KiB or 1.5GiB");
         parse_size(&text).ok_or_else(wrong).map(Some)
+    }
+
+    #[cfg(feature = "redis")]
+    fn duration(&mut self, name: &str) -> Result<Option<std::time::Duration>, String> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
+        let wrong = || format!("{name}: `{text}` is no time, such as 500ms or 2s");
+        crate::units::parse_duration(&text)
+            .ok_or_else(wrong)
+            .map(Some)
+    }
+
+    #[cfg(feature = "redis")]
+    fn number<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
+        let number = text.parse();
+        number.map_or_else(
+            |_| Err(format!("{name}: `{text}` is no number")),
+            |number| Ok(Some(number)),
+        )
     }
 
     fn all_used(&self) -> Result<(), String> {

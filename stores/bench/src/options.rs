@@ -12,6 +12,8 @@ Usage: larder-bench URL [OPTIONS]
 
 URL: memory:?capacity=64MiB&policy=s3-fifo|tiny-lfu|lru&object_max=16MiB
      disk:./cache?capacity=1GiB&durability=relaxed|on-commit&object_max=..
+     redis://localhost?prefix=larder-bench&chunk_size=1MiB&connections=2
+     redis+cluster://host,host    with the feature `cluster`
      null:?size=4KiB     no cache: shows what the benchmark itself costs
 
   --workload NAME   read-mostly (default), write-burst, mixed, scan, large-streams, stampede,

@@ -39,6 +39,10 @@ pub struct Report {
     pub bytes_read: u64,
     /// Bytes of bodies that were set and filled.
     pub bytes_written: u64,
+    /// The store cannot tell the next four, which are zero: a server counts them, which others use
+    /// as well.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// Objects that the store held at the end.
     pub entries: u64,
     /// Bytes of those objects, as the store counts them.
@@ -152,16 +156,7 @@ impl fmt::Display for Report {
         if let Some(peak) = self.peak_memory {
             line("peak memory", size(peak as f64))?;
         }
-        let entries = match self.entries {
-            1 => "1 entry".to_owned(),
-            count => format!("{count} entries"),
-        };
-        let (live, stored) = (size(self.live as f64), size(self.stored as f64));
-        let evictions = plural(self.evictions, "eviction");
-        line(
-            "held",
-            format!("{entries}, {live} live, {stored} stored, {evictions}"),
-        )?;
+        line("held", self.held())?;
         self.latencies(f)
     }
 }
@@ -173,6 +168,19 @@ pub(crate) fn plural(count: u64, what: &str) -> String {
 
 #[allow(clippy::cast_precision_loss)] // Figures for people.
 impl Report {
+    fn held(&self) -> String {
+        if self.elsewhere {
+            return "unknown here: the server counts it".to_owned();
+        }
+        let entries = match self.entries {
+            1 => "1 entry".to_owned(),
+            count => format!("{count} entries"),
+        };
+        let (live, stored) = (size(self.live as f64), size(self.stored as f64));
+        let evictions = plural(self.evictions, "eviction");
+        format!("{entries}, {live} live, {stored} stored, {evictions}")
+    }
+
     fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [
             ("reads", &self.read_latency),

@@ -98,6 +98,7 @@ pub async fn run<S: Store + ?Sized>(
         refused: tally.refused,
         bytes_read: tally.bytes_read,
         bytes_written: tally.bytes_written,
+        elsewhere: usage.elsewhere,
         entries: usage.entries,
         live: usage.live,
         stored: usage.stored,

@@ -5,6 +5,8 @@
 mod command;
 mod hit_ratio;
 mod library;
+#[cfg(feature = "redis")]
+mod redis;
 mod words;
 
 use std::{
