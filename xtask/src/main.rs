@@ -8,6 +8,7 @@
 
 mod command;
 mod fuzz;
+mod instructions;
 mod plan;
 mod servers;
 mod steps;
@@ -15,7 +16,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use crate::{fuzz::Fuzz, plan::Plan, workspace::Workspace};
+use crate::{fuzz::Fuzz, instructions::Instructions, plan::Plan, workspace::Workspace};
 
 /// Bad words on the command line, as opposed to a step that failed.
 const USAGE_ERROR: u8 = 2;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["-h" | "--help" | "help"] | ["test" | "fuzz", "-h" | "--help"] => {
+        ["-h" | "--help" | "help"] | ["test" | "fuzz" | "instructions", "-h" | "--help"] => {
             print!("{}", usage());
             ExitCode::SUCCESS
         }
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         },
         ["fuzz", options @ ..] => match Fuzz::parse(options) {
             Ok(fuzz) => done(|workspace| fuzz.run(workspace)),
+            Err(message) => refuse(&message),
+        },
+        ["instructions", options @ ..] => match Instructions::parse(options) {
+            Ok(instructions) => done(|workspace| instructions.run(workspace)),
             Err(message) => refuse(&message),
         },
         [word, ..] => refuse(&format!("no task is called `{word}`")),
@@ -67,10 +72,12 @@ fn usage() -> String {
         .collect();
     format!(
         "Usage: cargo xtask test [--only STEP[,STEP...]]\n       \
-                cargo xtask fuzz [--seconds N] [TARGET...]\n\n\
+                cargo xtask fuzz [--seconds N] [--plain] [TARGET...]\n       \
+                cargo xtask instructions [--save]\n\n\
          `test` runs these steps in order and stops at the first that fails:\n{}\n\
-         `fuzz` runs each target in fuzz/ for N seconds (60), with ASan; it installs cargo-fuzz\n\
-         where that is missing.\n",
+         `fuzz` runs each target in fuzz/ for N seconds (60), with ASan, or without if `--plain`;\n\
+         it installs cargo-fuzz where that is missing.\n\
+         `instructions` counts those of single operations under valgrind, beside the saved counts.\n",
         steps.concat()
     )
 }
