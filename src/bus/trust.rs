@@ -1,11 +1,11 @@
 //! Which entries of private tiers are known to be current.
 //!
 //! Invariants:
-//! 1. Generations only go up, from a number drawn when the cache was built; none is zero or
-//!    [`NONE`].
-//! 2. `serving` is the current generation, or [`NONE`] from a lapse until an own message has come
-//!    back that was sent after it.
-//! 3. Both change under the lock; a hit reads them without.
+//! 1. Generations only go up, from a number drawn when the cache was built; none is zero.
+//! 2. The current one is served while its proof is young: the last own message that came back, or,
+//!    while none does, its own beginning. What it holds was current when it began or later, so that
+//!    without any bus it is served a window past that and no more, and then checked.
+//! 3. Both change under the lock, the generation first; a hit reads them without, the proof first.
 
 use larder_store::Timestamp;
 use tokio::time::Instant;
@@ -14,12 +14,10 @@ use super::Pace;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 pub(super) struct Trust {
-    /// The generation whose entries are served.
-    serving: AtomicU64,
-    /// When the last own message that came back was sent, in milliseconds of the wall clock: a
-    /// process that was paused sees how long by its first look at the time.
-    proven: AtomicU64,
     current: AtomicU64,
+    /// When the proof is from, in milliseconds of the wall clock: a process that was paused sees
+    /// how long by its first look at the time.
+    proven: AtomicU64,
     pace: Pace,
     life: Mutex<Life>,
 }
@@ -27,22 +25,18 @@ pub(super) struct Trust {
 /// The same by the clock that waits go by, which never steps.
 struct Life {
     proven: Instant,
-    /// Since when nothing is served.
+    /// While no own message comes back: when the last generation began for that.
     off: Option<Instant>,
 }
-
-/// A generation that no entry has.
-const NONE: u64 = u64::MAX;
 
 impl Trust {
     /// Nothing is trusted yet.
     pub(super) fn new(seed: u64, pace: Pace) -> Self {
         let now = Instant::now();
         Self {
-            serving: AtomicU64::new(NONE),
-            proven: AtomicU64::new(0),
             // Half of all numbers are ahead: it never wraps.
             current: AtomicU64::new((seed >> 1) + 1),
+            proven: AtomicU64::new(0),
             pace,
             life: Mutex::new(Life {
                 proven: now,
@@ -54,7 +48,8 @@ impl Trust {
     /// Whether an entry of this generation may be served.
     #[inline]
     pub(super) fn holds(&self, generation: u64, now: Timestamp) -> bool {
-        generation == self.serving.load(Ordering::Acquire) && !self.is_overdue(now)
+        // In this order: a new proof is seen only together with the generation that it is for.
+        !self.is_overdue(now) && generation == self.current()
     }
 
     pub(super) fn current(&self) -> u64 {
@@ -73,27 +68,21 @@ impl Trust {
 
     /// Begins a generation: something may have been missed.
     pub(super) fn begin(&self) {
-        self.advance(&lock(&self.life));
-    }
-
-    fn advance(&self, life: &Life) {
-        let next = self.current.load(Ordering::Acquire) + 1;
-        self.current.store(next, Ordering::Release);
-        let serving = if life.off.is_some() { NONE } else { next };
-        self.serving.store(serving, Ordering::Release);
+        let _life = lock(&self.life);
+        self.current.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Says whether own messages have ceased to come back: a generation began then. While that
-    /// lasts one begins every bound, so that nothing that takes long is taken for new.
+    /// lasts one begins every window.
     pub(super) fn lapses(&self, now: Timestamp, at: Instant) -> bool {
         let mut life = lock(&self.life);
-        let lapsed = match life.off {
-            Some(since) => at.duration_since(since) > self.pace.bound,
-            None => self.is_overdue(now) || at.duration_since(life.proven) > self.pace.window,
-        };
+        let since = life.off.unwrap_or(life.proven);
+        let lapsed = self.is_overdue(now) || at.duration_since(since) > self.pace.window;
         if lapsed {
             life.off = Some(at);
-            self.advance(&life);
+            // First the generation: what a hit reads in between is overdue yet.
+            self.current.fetch_add(1, Ordering::AcqRel);
+            self.proven.store(now.as_millis(), Ordering::Release);
         }
         lapsed
     }
@@ -110,7 +99,6 @@ impl Trust {
         life.off = None;
         life.proven = sent_at;
         self.proven.store(sent.as_millis(), Ordering::Release);
-        self.serving.store(self.current(), Ordering::Release);
     }
 }
 
@@ -179,7 +167,9 @@ mod tests {
             assert!(!moments.lapses(5, 5));
             assert!(moments.lapses(wall, at), "{wall} {at}");
             assert_eq!(moments.trust.current(), first + 1);
-            assert!(!moments.holds(first, 2) && !moments.holds(first + 1, 2));
+            assert!(!moments.holds(first, wall));
+            // Without a bus: what is checked from now on, for a window.
+            assert!(moments.holds(first + 1, wall + 4) && !moments.holds(first + 1, wall + 5));
         }
     }
 
@@ -189,17 +179,18 @@ mod tests {
         let first = moments.trust.current();
         assert!(moments.lapses(6, 6));
         moments.prove(5);
-        assert!(!moments.holds(first, 6) && !moments.holds(first + 1, 6));
+        assert!(!moments.holds(first, 6) && moments.holds(first + 1, 10));
+        assert!(!moments.holds(first + 1, 11), "of the beginning, not of that message");
         moments.trust.begin();
-        assert!(!moments.holds(first + 2, 6), "off is off");
+        assert!(!moments.holds(first + 2, 11));
         moments.prove(7);
-        assert!(moments.holds(first + 2, 8) && !moments.holds(first, 8));
+        assert!(moments.holds(first + 2, 11) && !moments.holds(first + 1, 8));
     }
 
     #[test]
-    fn s67_while_nothing_is_heard_a_generation_begins_every_bound() {
+    fn s67_while_nothing_is_heard_a_generation_begins_every_window() {
         let moments = Moments::new();
         let lapses = (2..40).filter(|&now| moments.lapses(now, now));
-        assert_eq!(lapses.collect::<Vec<_>>(), [6, 17, 28, 39]);
+        assert_eq!(lapses.collect::<Vec<_>>(), [6, 11, 16, 21, 26, 31, 36]);
     }
 }
