@@ -95,3 +95,7 @@ pub mod fuzzing {
         crate::manifest::check_any(value);
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,26 +11,39 @@ use larder_store::{
     Reply, Store, Touch, Usage, Writer,
 };
 
-/// A store whose server goes with it.
+/// A store whose servers go with it.
 #[derive(Debug)]
 struct Served {
     store: Redis,
-    server: Server,
+    servers: Servers,
     setup: Setup,
     settings: fn(Builder) -> Builder,
 }
 
+#[derive(Debug)]
+enum Servers {
+    One(Server),
+    #[cfg(feature = "cluster")]
+    Cluster(larder_servers::Cluster),
+}
+
 impl Served {
     async fn new(setup: Setup, settings: fn(Builder) -> Builder) -> Self {
-        Self::connect(Server::start(), setup, settings).await
+        Self::connect(Servers::One(Server::start()), setup, settings).await
     }
 
-    async fn connect(server: Server, setup: Setup, settings: fn(Builder) -> Builder) -> Self {
-        let builder = Redis::builder(server.url()).object_max(setup.object_max);
-        let store = settings(builder).connect().await;
+    async fn connect(servers: Servers, setup: Setup, settings: fn(Builder) -> Builder) -> Self {
+        let builder = match &servers {
+            Servers::One(server) => Redis::builder(server.url()),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => Redis::cluster(cluster.urls()),
+        };
+        let store = settings(builder.object_max(setup.object_max))
+            .connect()
+            .await;
         Self {
-            store: store.expect("the server is there"),
-            server,
+            store: store.expect("the servers are there"),
+            servers,
             setup,
             settings,
         }
@@ -38,7 +51,7 @@ impl Served {
 
     async fn reopen(self) -> Self {
         self.store.close().await.expect("a store can be closed");
-        Self::connect(self.server, self.setup, self.settings).await
+        Self::connect(self.servers, self.setup, self.settings).await
     }
 }
 
@@ -125,6 +138,20 @@ mod over_one_connection {
 
     async fn open(setup: Setup) -> Served {
         Served::new(setup, |builder| builder.connections(1).read_ahead(1)).await
+    }
+
+    larder_conformance::suite!(open, reopen = Served::reopen);
+}
+
+#[cfg(feature = "cluster")]
+mod in_a_cluster {
+    use larder_servers::Cluster;
+
+    use super::*;
+
+    async fn open(setup: Setup) -> Served {
+        let settings = |builder: Builder| builder.chunk_size(16 << 10);
+        Served::connect(Servers::Cluster(Cluster::start()), setup, settings).await
     }
 
     larder_conformance::suite!(open, reopen = Served::reopen);
