@@ -180,7 +180,10 @@ mod tests {
         assert!(moments.lapses(6, 6));
         moments.prove(5);
         assert!(!moments.holds(first, 6) && moments.holds(first + 1, 10));
-        assert!(!moments.holds(first + 1, 11), "of the beginning, not of that message");
+        assert!(
+            !moments.holds(first + 1, 11),
+            "of the beginning, not of that message"
+        );
         moments.trust.begin();
         assert!(!moments.holds(first + 2, 11));
         moments.prove(7);
