@@ -192,9 +192,9 @@ impl Service {
     async fn end(mut self) -> Result<(), BoxError> {
         drop(self.child.stdin.take());
         let status = self.child.wait().await?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(format!("a service ended with {status}").into()),
+        if !status.success() {
+            return Err(format!("a service ended with {status}").into());
         }
+        Ok(())
     }
 }
