@@ -4,19 +4,20 @@
 //! it. Here each one that was not injected counts.
 
 use std::{
+    cell::Cell,
     panic::{self, PanicHookInfo},
-    sync::{
-        Once,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Once,
 };
 
 /// How the origin's panics begin, as those of a faulty store begin with `injected into`.
 pub(crate) const ORIGIN: &str = "the origin panics";
 
-static SEEN: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// A run and its tasks have one thread. The panics of others are for other tests.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+}
 
-/// The panics of this process so far that nobody ordered. From the first call on the ordered ones
+/// The panics of this thread so far that nobody ordered. From the first call on the ordered ones
 /// say nothing.
 pub(crate) fn seen() -> u64 {
     static ONCE: Once = Once::new();
@@ -24,12 +25,12 @@ pub(crate) fn seen() -> u64 {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if !is_ordered(info) {
-                SEEN.fetch_add(1, Ordering::Relaxed);
+                SEEN.set(SEEN.get() + 1);
                 usual(info);
             }
         }));
     });
-    SEEN.load(Ordering::Relaxed)
+    SEEN.get()
 }
 
 fn is_ordered(info: &PanicHookInfo<'_>) -> bool {
