@@ -88,6 +88,11 @@ async fn a_full_server_refuses_what_is_new_and_gives_what_it_has() {
         assert!(id < 10_000, "there is no end to it");
     };
     assert!(error.is_full(), "{error:?}");
+    // Too long to go to the server as an argument, and short enough for a manifest.
+    let staged = pattern(1, CHUNK - 1);
+    let error = store.write("first", staged, Draft::new()).await;
+    let error = error.unwrap_err();
+    assert!(error.is_full(), "{error:?}");
     finds(&store, "small", 1, 100).await;
     finds(&store, "first", 1, LEN).await;
     match store.get_stream(key("absent"), ByteRange::FULL).await {

@@ -41,6 +41,27 @@ async fn a_script_is_loaded_when_the_server_does_not_know_it() {
 }
 
 #[tokio::test]
+async fn a_script_sees_what_is_sent_ahead_of_it_also_when_it_is_unknown() {
+    let server = Server::start();
+    let link = link_to(&server).await;
+    let script = Script::new("return redis.call('APPEND', KEYS[1], ARGV[1])");
+    let append = async |first| {
+        let args: [&[u8]; 1] = [b"xyz"];
+        link.run_after::<i64>(3, first, &script, &[b"n"], &args)
+            .await
+    };
+    // Twice: the server gets to know it.
+    for _ in 0..2 {
+        assert_eq!(append(set("n", "ab")).await.unwrap(), 5);
+        assert_eq!(server.ask::<String>(&["GET", "n"]), "abxyz");
+    }
+    let mut wrong = redis::cmd("LPUSH");
+    wrong.arg("n").arg("x");
+    let refused = append(wrong).await.unwrap_err();
+    assert!(refused.is_corrupt(), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_pipeline_gives_the_replies_that_are_wanted() {
     let server = Server::start();
     let link = link_to(&server).await;
