@@ -19,6 +19,8 @@ use crate::{
 /// Operations between two looks at the clock. Each task also yields then: one whose operations are
 /// always ready would otherwise keep its worker, and tasks would run one after the other.
 const BATCH: u64 = 16;
+/// The same where one task reads: a yield wakes another worker, at the cost of many reads in memory.
+const BATCH_ALONE: u64 = 1_024;
 
 /// What a peer is filled with.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +137,27 @@ pub async fn read(
     load: Load,
     time: Duration,
 ) -> Result<(u64, Spent)> {
+    read_by(BATCH, peer, values, load, time).await
+}
+
+/// The same by one task, in whose time nothing else stands.
+pub async fn read_alone(
+    peer: &Arc<AnyPeer>,
+    values: &Values,
+    load: Load,
+    time: Duration,
+) -> Result<(u64, Spent)> {
+    let load = Load { tasks: 1, ..load };
+    read_by(BATCH_ALONE, peer, values, load, time).await
+}
+
+async fn read_by(
+    batch: u64,
+    peer: &Arc<AnyPeer>,
+    values: &Values,
+    load: Load,
+    time: Duration,
+) -> Result<(u64, Spent)> {
     let watch = Stopwatch::start();
     let deadline = Instant::now() + time;
     let mut tasks = JoinSet::new();
@@ -145,11 +168,11 @@ pub async fn read(
             let mut buffer = KeyBuffer::new();
             let mut count = 0;
             while count == 0 || Instant::now() < deadline {
-                for _ in 0..BATCH {
+                for _ in 0..batch {
                     let number = random.random_range(0..load.keys);
                     read_one(&peer, &values, &mut buffer, number, load.len).await?;
                 }
-                count += BATCH;
+                count += batch;
                 yield_now().await;
             }
             anyhow::Ok(count)

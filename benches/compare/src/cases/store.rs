@@ -81,7 +81,7 @@ async fn store(
     );
     load.keys = filled.count();
     let time = Duration::from_millis(if bench.options.quick { 50 } else { 250 });
-    let (count, read) = workload::read(&open.peer, &bench.values, load, time).await?;
+    let (count, read) = workload::read_alone(&open.peer, &bench.values, load, time).await?;
     open.discard().await?;
 
     let mut record = |what: &str, value| {
