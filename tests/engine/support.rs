@@ -35,9 +35,12 @@ pub(crate) fn clock() -> ManualClock {
     ManualClock::new(Timestamp::from_millis(1_700_000_000_000))
 }
 
-/// A memory tier of 16 MiB.
+/// A memory tier of 16 MiB. Its time stands where [`clock`] begins: by the system's all that is
+/// stamped by that clock would have expired.
 pub(crate) fn memory() -> Memory {
-    Memory::new(16 << 20)
+    let time = Timestamp::from_millis(1_700_000_000_000);
+    let builder = Memory::builder(16 << 20).clock(move || time);
+    builder.build().expect("a store")
 }
 
 /// An origin that counts its fetches and answers with what it is told.
