@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use larder_servers::Server;
 use larder_store::{Draft, Store, StoreExt};
 use tokio::time::sleep;
@@ -130,4 +131,23 @@ async fn a_cancelled_commit_of_many_chunks_is_done_or_not() {
     }
     // What was not published does not stay.
     assert_eq!(lasting(&server).len(), done * 7);
+}
+
+#[tokio::test]
+async fn a_writer_of_which_a_write_was_cancelled_is_not_committed() {
+    let server = Server::start();
+    let store = store(&server).await;
+    for is_polled in [false, true] {
+        let mut spoilt = writer(&store, "a", Draft::new()).await;
+        let mut reply = spoilt.write(pattern(1, 9 * CHUNK));
+        assert!(!reply.is_ready(), "it has to wait for the server");
+        if is_polled {
+            assert!((&mut reply).now_or_never().is_none());
+        }
+        drop(reply);
+        assert!(spoilt.write("x".into()).await.unwrap_err().is_invalid());
+        assert!(spoilt.commit().await.unwrap_err().is_invalid());
+        is_absent(&store, "a").await;
+        eventually("nothing is left", || chunks(&server).is_empty()).await;
+    }
 }
