@@ -109,6 +109,25 @@ async fn superseded(member: &Process, times: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_was_killed_is_waited_for_no_longer_than_its_lease_lasts() {
+    let (server, origin) = (Server::start(), Origin::start(Duration::ZERO).await);
+    let mut members = three(&server, &origin, SECOND / 2).await;
+    let held = origin.gate("page");
+    let killed = members.remove(0);
+    tokio::select! {
+        read = killed.read("page") => panic!("nobody has answered: {read:?}"),
+        () = held.reached() => drop(killed),
+    }
+    // It waits for a minute, were it not for the lease, and then the test is out of patience.
+    assert_eq!(members[0].read("page").await, Seen::new(1, "origin"));
+    members[0].settle().await;
+    let found = members[1].look("page").await;
+    assert_eq!(found, Some(Seen::new(1, "redis")));
+    assert_eq!(origin.fetches_of("page"), 2);
+    held.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s20_a_fill_begun_before_another_process_deletes_is_not_published() {
     let (server, origin) = (Server::start(), Origin::start(Duration::ZERO).await);
     let members = three(&server, &origin, 30 * SECOND).await;

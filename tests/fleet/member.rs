@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use larder::{Cache, Draft, Error, Policy, Response, Source};
+use larder::{Cache, Draft, Error, Policy, Response, Source, TierCounters};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -122,26 +122,8 @@ impl Member {
                 }
                 Ok(String::new())
             }
-            ["spared"] => {
-                let spared = |tier: &larder::TierReport| tier.counters.spared;
-                Ok(self
-                    .cache
-                    .tiers()
-                    .iter()
-                    .map(spared)
-                    .sum::<u64>()
-                    .to_string())
-            }
-            ["superseded"] => {
-                let superseded = |tier: &larder::TierReport| tier.counters.superseded;
-                Ok(self
-                    .cache
-                    .tiers()
-                    .iter()
-                    .map(superseded)
-                    .sum::<u64>()
-                    .to_string())
-            }
+            ["spared"] => Ok(self.total(|counters| counters.spared)),
+            ["superseded"] => Ok(self.total(|counters| counters.superseded)),
             ["counts"] => Ok(format!(
                 "{:?} {:?}",
                 self.cache.counters(),
@@ -149,6 +131,13 @@ impl Member {
             )),
             _ => panic!("no such command: {command}"),
         }
+    }
+
+    /// Of all tiers together.
+    fn total(&self, counter: fn(&TierCounters) -> u64) -> String {
+        let tiers = self.cache.tiers();
+        let total: u64 = tiers.iter().map(|tier| counter(&tier.counters)).sum();
+        total.to_string()
     }
 
     /// Reads a page, from the origin where no tier has it.

@@ -13,6 +13,7 @@ pub(crate) struct Settings {
     pub(crate) bus: Option<String>,
     pub(crate) private: Private,
     pub(crate) chunk: u32,
+    pub(crate) connections: usize,
     /// How long the server may take, as the store's and the tier's time-out.
     pub(crate) response: Duration,
     pub(crate) bound: Duration,
@@ -42,6 +43,7 @@ impl Settings {
             redis,
             private: Private::Memory,
             chunk: 1 << 20,
+            connections: 2,
             response: Duration::from_secs(30),
             bound: Duration::from_secs(5),
             lease_ttl: Duration::from_secs(30),
@@ -56,11 +58,12 @@ impl Settings {
             Private::Disk(path) => path,
         };
         format!(
-            "{} {} {} {private} {} {} {} {} {}",
+            "{} {} {} {private} {} {} {} {} {} {}",
             self.origin,
             self.redis,
             self.bus.as_deref().unwrap_or("none"),
             self.chunk,
+            self.connections,
             self.response.as_millis(),
             self.bound.as_millis(),
             self.lease_ttl.as_millis(),
@@ -76,13 +79,14 @@ impl Settings {
             bus,
             private,
             chunk,
+            connections,
             response,
             bound,
             ttl,
             wait,
         ] = &words[..]
         else {
-            panic!("settings are nine words: {told}");
+            panic!("settings are ten words: {told}");
         };
         let millis = |word: &str| Duration::from_millis(word.parse().unwrap());
         Self {
@@ -95,6 +99,7 @@ impl Settings {
                 path => Private::Disk(path.to_owned()),
             },
             chunk: chunk.parse().unwrap(),
+            connections: connections.parse().unwrap(),
             response: millis(response),
             bound: millis(bound),
             lease_ttl: millis(ttl),
@@ -135,6 +140,7 @@ impl Settings {
     async fn connect(&self, url: &str) -> Redis {
         let redis = Redis::builder(url)
             .chunk_size(self.chunk)
+            .connections(self.connections)
             .response_timeout(self.response);
         redis.connect().await.unwrap()
     }
