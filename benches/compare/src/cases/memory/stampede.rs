@@ -1,9 +1,9 @@
 //! `memory/stampede/{cpu,wall,fetches}`: 10,000 tasks ask for one cold key.
 //!
 //! Milliseconds for all of them, from the first task's spawn to the last one's end, and how often
-//! the origin was asked. The origin answers 5 ms after the last caller has come, however long it
-//! took him, so that all of them wait for one answer; a warm-up and then the mean of several such
-//! keys in each round.
+//! the origin was asked. The origin answers 5 ms after the last caller has come, however long that
+//! took, so that all of them wait for one answer. After a warm-up several such keys in each round,
+//! each of which is a sample.
 //!
 //! Callers are spawned and not released by a barrier: that can leave the task which it woke last
 //! in its worker's own slot, where no other worker takes it.
