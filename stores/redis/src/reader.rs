@@ -56,12 +56,13 @@ pub(crate) async fn look_up(
             Err(error) if error.is_corrupt() => Bytes::from_static(NO_STRING),
             Err(error) => return Err(error),
         };
-        if let Some(fence) = miss(shared, &place, key, &bad).await? {
+        if let Some(fence) = Box::pin(miss(shared, &place, key, &bad)).await? {
             return Ok(Lookup::Miss(fence));
         }
     }
     // It comes and goes. It was absent a moment ago, and a fence is good whenever it is taken.
-    Ok(Lookup::Miss(fence::take_at(shared, &place, key).await?))
+    let fence = Box::pin(fence::take_at(shared, &place, key)).await?;
+    Ok(Lookup::Miss(fence))
 }
 
 /// The metadata alone.
@@ -118,30 +119,25 @@ async fn open(
     if shared.is_expired(&manifest.header) {
         return Ok(Opened::Bad(head));
     }
-    let chunks = match manifest.placement {
+    match manifest.placement {
         Placement::Inline => {
             let metadata = Arc::new(manifest.into_metadata());
-            return Object::slice(metadata, &body, range).map(Opened::Object);
+            Object::slice(metadata, &body, range).map(Opened::Object)
         }
-        Placement::Chunks(chunks) => chunks,
-    };
-    let range = range.resolve(manifest.len)?;
-    let source = Source::new(
-        shared,
-        place.clone(),
-        key,
-        head.clone(),
-        chunks,
-        manifest.len,
-    );
-    let Some(body) = source.open(range.clone()).await? else {
-        return Ok(Opened::Bad(head));
-    };
-    Ok(Opened::Object(Object {
-        metadata: Arc::new(manifest.into_metadata()),
-        range,
-        body,
-    }))
+        Placement::Chunks(chunks) => {
+            let (len, range) = (manifest.len, range.resolve(manifest.len)?);
+            let source = Source::new(shared, place.clone(), key, head.clone(), chunks, len);
+            // In a box, as a miss is: what most look-ups are is to be small.
+            let Some(body) = Box::pin(source.open(range.clone())).await? else {
+                return Ok(Opened::Bad(head));
+            };
+            Ok(Opened::Object(Object {
+                metadata: Arc::new(manifest.into_metadata()),
+                range,
+                body,
+            }))
+        }
+    }
 }
 
 /// A fence, if nothing is there but what is known to be bad, which is removed; else `None`.

@@ -102,8 +102,8 @@ impl Shared {
 
     /// The value under a name, `None` where there is none.
     pub(crate) async fn get(&self, place: &Place, name: &[u8]) -> Result<Option<Bytes>> {
-        let mut command = redis::cmd("GET");
-        command.arg(name);
+        let mut command = Cmd::with_capacity(2, name.len() + 3);
+        command.arg("GET").arg(name);
         self.read(place, &command).await
     }
 

@@ -132,13 +132,14 @@ impl Live {
         let mut connection = self.connection.clone();
         match request {
             Request::Command(command) => {
-                let value = connection.send_packed_command(command).await?;
+                // In a box, as `redis-rs` has it, so that what waits for it does not have to be moved
+                // with it.
+                let value = Box::pin(connection.send_packed_command(command)).await?;
                 Ok(Reply::One(value))
             }
             Request::Pipeline(pipeline, skip, keep) => {
-                let values = connection
-                    .send_packed_commands(pipeline, skip, keep)
-                    .await?;
+                let sending = connection.send_packed_commands(pipeline, skip, keep);
+                let values = Box::pin(sending).await?;
                 Ok(Reply::Many(values))
             }
         }

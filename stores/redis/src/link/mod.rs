@@ -32,6 +32,7 @@ mod tests;
 mod url;
 
 use std::{
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -103,7 +104,7 @@ impl Link {
     pub(crate) async fn command<T: FromRedisValue>(&self, hash: u64, command: &Cmd) -> Result<T> {
         let sent = AtomicBool::new(false);
         let sending = self.0.servers.value(hash, command, &sent);
-        convert(self.in_time(&sent, sending).await?)
+        convert(self.in_time(&sent, pin!(sending)).await?)
     }
 
     /// As [`command`](Self::command), but sends again, once, if the connection breaks meanwhile: for
@@ -116,7 +117,7 @@ impl Link {
                 done => done,
             }
         };
-        convert(self.in_time(&sent, reading).await?)
+        convert(self.in_time(&sent, pin!(reading)).await?)
     }
 
     /// Sends the commands together. They run in this order, but others may run between them; in a
@@ -132,7 +133,7 @@ impl Link {
         );
         let sent = AtomicBool::new(false);
         let sending = self.0.servers.values(hash, pipeline, &sent);
-        let values = self.in_time(&sent, sending).await?;
+        let values = self.in_time(&sent, pin!(sending)).await?;
         // The pipeline knows which replies its owner wants; it asks a connection for them.
         pipeline
             .query_async(&mut Replies(Some(values)))
@@ -158,7 +159,7 @@ impl Link {
             }
             Ok(value)
         };
-        convert(self.in_time(&sent, running).await?)
+        convert(self.in_time(&sent, pin!(running)).await?)
     }
 
     /// As [`run`](Self::run), with a command that is sent ahead of the script in the same trip, and
@@ -187,7 +188,7 @@ impl Link {
             }
             Ok((first, value))
         };
-        let (first, value) = self.in_time(&sent, running).await?;
+        let (first, value) = self.in_time(&sent, pin!(running)).await?;
         first.extract_error().map_err(error)?;
         convert(value)
     }
@@ -237,13 +238,14 @@ impl Link {
                 done => done,
             }
         };
-        self.in_time(&sent, asking).await
+        self.in_time(&sent, pin!(asking)).await
     }
 
+    /// Takes what is pinned elsewhere: moved in here, it would be there three times over.
     async fn in_time<T>(
         &self,
         sent: &AtomicBool,
-        exchange: impl Future<Output = Result<T, Failure>>,
+        exchange: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     ) -> Result<T> {
         match tokio::time::timeout(self.0.response_timeout, exchange).await {
             Ok(Ok(done)) => Ok(done),
@@ -282,7 +284,7 @@ impl Servers {
                 Ok(reply.one())
             }
             #[cfg(feature = "cluster")]
-            Self::Cluster(cluster) => cluster.value(hash, command, sent).await,
+            Self::Cluster(cluster) => Box::pin(cluster.value(hash, command, sent)).await,
         }
     }
 
@@ -298,7 +300,7 @@ impl Servers {
                 Ok(node.exchange(hash, request, sent).await?.many())
             }
             #[cfg(feature = "cluster")]
-            Self::Cluster(cluster) => cluster.values(hash, pipeline, sent).await,
+            Self::Cluster(cluster) => Box::pin(cluster.values(hash, pipeline, sent)).await,
         }
     }
 }
