@@ -86,8 +86,7 @@ fn beside(case: &[&str], peer: &str) -> Option<Budget> {
         (["memory", "hit", "256keys", _, "cpu"], "foyer-hybrid") => Budget::LarderTimes(0.6),
         // Met beside each of them, it is met beside the best.
         (["memory", "stampede", "cpu" | "wall"], _) => Budget::LarderTimes(1.2),
-        // Nobody has written these cases yet.
-        (["redis", .., "cpu" | "wall"], "redis") => Budget::TimesLarder(0.85),
+        (["redis", "get" | "set", _, _, "cpu" | "wall"], "redis") => Budget::TimesLarder(0.85),
         _ => return None,
     })
 }

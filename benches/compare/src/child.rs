@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    cases::memory::followers::Following,
+    cases::{memory::followers::Following, redis::stream::Streaming},
     peers::{Name, streams::Streamer},
 };
 
@@ -48,6 +48,8 @@ pub enum Job {
     },
     /// Fetch a large object while many read it.
     Follow(Following),
+    /// Write a large object to a server and read it back.
+    StreamRedis(Streaming),
 }
 
 /// Many small entries in a folder.

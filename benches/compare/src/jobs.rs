@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
-    cases::memory::followers,
+    cases::{memory::followers, redis},
     child::{Entries, Figures, Job},
     data::{StreamProbe, Values},
     keys::KeyBuffer,
@@ -41,6 +41,7 @@ pub async fn run(job: Job, tell: impl Fn(Figures) -> Result<()>) -> Result<()> {
             Ok(())
         }
         Job::Open { peer, entries } => tell(open(peer, &entries).await?),
+        Job::StreamRedis(streaming) => tell(redis::stream::stream(streaming).await?),
         Job::Follow(following) => tell(followers::follow(following).await?),
         Job::Stream { peer, folder, len } => tell(stream(peer, &folder, len).await?),
     }

@@ -8,6 +8,7 @@ pub mod counting;
 pub mod disk;
 pub mod hit_ratio;
 pub mod memory;
+pub mod redis;
 mod store;
 
 use std::{path::PathBuf, sync::Arc};
@@ -46,6 +47,7 @@ pub struct Open {
 pub async fn run(bench: &Bench, report: &mut Report) {
     memory::run(bench, report).await;
     disk::run(bench, report).await;
+    redis::run(bench, report).await;
     hit_ratio::run(bench, report).await;
 }
 

@@ -14,6 +14,7 @@ pub mod memory;
 mod objects;
 mod opendal;
 mod plain;
+pub mod redis;
 pub mod streams;
 
 use std::{future::Future, path::Path};
