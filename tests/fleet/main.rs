@@ -14,6 +14,7 @@ mod bus;
 mod content;
 mod histories;
 mod history;
+mod late;
 mod leases;
 mod member;
 mod origin;

@@ -74,7 +74,7 @@ async fn outage(away: fn(&Server), back: fn(&Server), long: Duration) {
 }
 
 /// Waits until one member finds in the server what another has fetched.
-async fn is_shared_again(name: &str, fetching: &Process, reading: &Process) {
+pub(crate) async fn is_shared_again(name: &str, fetching: &Process, reading: &Process) {
     let back = async {
         for round in 0.. {
             let key = format!("{name}{round}");
