@@ -85,11 +85,13 @@ pub enum OnAbandon {
 }
 
 impl Engine {
+    #[inline]
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// `Closed` once the cache was closed.
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             Err(Error::closed("the cache"))

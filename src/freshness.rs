@@ -22,6 +22,7 @@ pub(crate) enum Freshness {
 }
 
 /// Judges an object at `now`, for a request that accepts at most this age.
+#[inline]
 pub(crate) fn judge(header: &Header, max_age: Option<Duration>, now: Timestamp) -> Freshness {
     if header.fetched_at.since(now) > SKEW_MAX {
         return Freshness::Expired { if_error: false };

@@ -262,9 +262,19 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         self.fly().await
     }
 
-    async fn fly(self) -> Result<Response> {
-        let key = KeyBuf::new(self.key)?;
-        read(self.engine, key, &self.ask, self.fetch, self.fetches).await
+    /// Not an async function, whose future would have room for the request twice.
+    fn fly(self) -> impl Future<Output = Result<Response>> + Send + use<'a, F> {
+        let Self {
+            engine,
+            key,
+            fetch,
+            fetches,
+            ask,
+        } = self;
+        async move {
+            let key = KeyBuf::new(key)?;
+            read(engine, key, &ask, fetch, fetches).await
+        }
     }
 }
 

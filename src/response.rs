@@ -104,6 +104,7 @@ impl Response {
     }
 
     /// The body, where there is one.
+    #[inline]
     pub fn into_body(self) -> Option<Body> {
         match self.content {
             Content::Body(body) => Some(body),

@@ -26,6 +26,7 @@ struct Trust {
 }
 
 impl Trust {
+    #[inline]
     fn is_distrusted(&self) -> bool {
         self.overflows.load(Ordering::Acquire) != self.cleared.load(Ordering::Acquire)
     }
@@ -42,6 +43,7 @@ impl Suspects {
     }
 
     /// Whether the tier may be read for this key. Without suspects that is one load.
+    #[inline]
     pub(crate) fn trusts(&self, tier: usize, key: &str) -> bool {
         let trust = &self.tiers[tier];
         if trust.suspects.load(Ordering::Acquire) == 0 {

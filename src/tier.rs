@@ -183,6 +183,7 @@ impl Place {
         }
     }
 
+    #[inline]
     pub(crate) fn source(&self) -> Source {
         let index = u8::try_from(self.index).expect("at most TIERS_MAX");
         Source::Tier {
@@ -191,6 +192,7 @@ impl Place {
         }
     }
 
+    #[inline]
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.tier.store
     }

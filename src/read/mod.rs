@@ -211,6 +211,7 @@ impl Ask {
     }
 
     /// `Invalid` for lifetimes that contradict.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         if self.policy.is_some() {
             self.policy().check()
@@ -226,6 +227,7 @@ impl Ask {
     }
 
     /// Whether the caller has an object with this header already.
+    #[inline]
     pub(crate) fn has(&self, header: &Header) -> bool {
         self.condition
             .as_ref()

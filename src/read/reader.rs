@@ -57,7 +57,9 @@ impl Reader<'_> {
             },
             Carrier::Direct { tier, object } => {
                 let held = lock(object).take_if(|_| self.first || self.ask.range.is_full());
-                let Some((metadata, object)) = self.direct(*tier, opening, held).await? else {
+                // Boxed: few answers are given so, and every waiting read is spared its size.
+                let direct = Box::pin(self.direct(*tier, opening, held));
+                let Some((metadata, object)) = direct.await? else {
                     return Ok(None);
                 };
                 // What was renewed may have been replaced before it was opened here.

@@ -126,6 +126,7 @@ impl Body {
     }
 
     /// What is still to be read, where it is at hand.
+    #[inline]
     pub fn as_whole(&self) -> Option<&Bytes> {
         match &self.0 {
             Source::Whole(bytes) => Some(bytes),
@@ -170,6 +171,7 @@ impl Body {
     }
 
     /// The next chunk that is not empty. The end, and a failure, take the source's place.
+    #[inline]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         let stream = match &mut self.0 {
             Source::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),

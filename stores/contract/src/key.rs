@@ -27,6 +27,7 @@ impl<'a> Key<'a> {
     pub const LEN_MAX: usize = 4096;
 
     /// Checks a key: [`Invalid`](crate::ErrorKind::Invalid) when it is empty or too long.
+    #[inline]
     pub fn new(key: &'a str) -> Result<Self> {
         match key.len() {
             0 => Err(Error::invalid("the key is empty")),
