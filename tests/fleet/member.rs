@@ -85,6 +85,10 @@ impl From<Error> for Failed {
     }
 }
 
+/// What the failure of a body begins with whose fetcher has said "not modified": it cannot be asked
+/// for the rest.
+pub(crate) const REVALIDATED: &str = "revalidated";
+
 /// How many pages a rush asks for at a time.
 const RUSH: usize = 25;
 
@@ -195,11 +199,15 @@ async fn seen(key: &str, read: Response) -> Result<Option<Seen>, Failed> {
         Source::Tier { name, .. } => (name, status.is_joined()),
         _ => ("origin", status.is_joined()),
     };
+    let revalidated = status.is_revalidated();
     let tag = read.metadata().and_then(|header| header.etag.clone());
     let Some(body) = read.into_body() else {
         return Ok(None);
     };
-    let whole = body.bytes(8 << 20).await.map_err(|error| error.to_string());
+    let whole = body.bytes(8 << 20).await.map_err(|error| {
+        let what = if revalidated { REVALIDATED } else { "cut" };
+        format!("{what}: {error}")
+    });
     match whole.and_then(|bytes| content::version_of(key, &bytes)) {
         Ok(version) => Ok(Some(Seen {
             version,

@@ -110,6 +110,7 @@ fn reads_with_a_fetcher_fail_only_where_they_cannot_go_on() {
     assert!(may_fail(&failed(2, READ, 1, "away")));
     let cut = failed(0, READ, 1, "away");
     assert!(!may_fail(&cut));
+    assert!(may_fail(&failed(0, READ, 1, "revalidated: away")));
     let publish = |start| record(1, Op::Delete, 2, start, 20);
     assert!(is_right(false, &[cut.clone(), publish(8)]));
     assert!(!is_right(false, &[cut, publish(10)]));
