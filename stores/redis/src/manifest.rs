@@ -23,7 +23,6 @@
 //!
 //! Invariant: each manifest has one form. Whatever `decode` takes, `encode` writes again.
 
-use bytes::Bytes;
 use larder_store::{Draft, Error, Header, METADATA_LEN_MAX, Metadata, Result, Version};
 
 use crate::{
@@ -142,16 +141,16 @@ impl Manifest {
         Ok((manifest, end))
     }
 
-    /// Reads a manifest with its inline body, which is checked.
-    pub(crate) fn decode_with_body(value: &Bytes) -> Result<(Self, Bytes)> {
+    /// As [`decode`](Self::decode), and checks the inline body.
+    pub(crate) fn decode_with_body(value: &[u8]) -> Result<(Self, usize)> {
         let (manifest, end) = Self::decode(value)?;
-        let body = value.slice(end..);
+        let body = &value[end..];
         if manifest.placement == Placement::Inline
-            && (body.len() as u64 != manifest.len || crc32c::crc32c(&body) != manifest.checksum)
+            && (body.len() as u64 != manifest.len || crc32c::crc32c(body) != manifest.checksum)
         {
             return Err(Error::corrupt("an inline body does not match its manifest"));
         }
-        Ok((manifest, body))
+        Ok((manifest, end))
     }
 
     /// The manifest that a draft becomes.
@@ -212,8 +211,7 @@ fn part<const N: usize>(head: &Head, at: usize) -> [u8; N] {
 ///
 /// When it does not hold.
 pub(crate) fn check_any(value: &[u8]) {
-    let value = Bytes::copy_from_slice(value);
-    let read = Manifest::decode(&value);
+    let read = Manifest::decode(value);
     if let Ok((manifest, end)) = &read {
         assert_eq!(manifest.encode(), value[..*end], "a manifest has one form");
         if let Placement::Chunks(chunks) = manifest.placement {
@@ -221,7 +219,8 @@ pub(crate) fn check_any(value: &[u8]) {
             assert!((1..=CHUNKS_MAX).contains(&count), "{count} chunks");
         }
     }
-    if let Ok((manifest, body)) = Manifest::decode_with_body(&value) {
+    if let Ok((manifest, end)) = Manifest::decode_with_body(value) {
+        let body = &value[end..];
         let is_inline = manifest.placement == Placement::Inline;
         assert!(read.is_ok(), "what is read with its body is read without");
         assert!(is_inline == (body.len() as u64 == manifest.len) || body.is_empty());

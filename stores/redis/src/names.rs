@@ -47,10 +47,17 @@ impl Names {
     /// The place of an object.
     pub(crate) fn place(&self, key: Key<'_>) -> Place {
         let hash = hash(key);
-        Place {
-            base: format!("{}:{{{hash:016x}}}:", self.prefix),
-            hash,
+        let mut base = String::with_capacity(self.prefix.len() + TAG_LEN);
+        base.push_str(&self.prefix);
+        base.push_str(":{");
+        // By hand: every look-up makes this name, and formatting takes several times as long.
+        for byte in hash.to_be_bytes() {
+            for digit in [byte >> 4, byte & 0xf] {
+                base.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
         }
+        base.push_str("}:");
+        Place { base, hash }
     }
 
     /// A pattern for the manifests of all keys that begin with `start`.

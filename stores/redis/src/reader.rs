@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use larder_store::{ByteRange, Error, ErrorKind, Fence, Key, Lookup, Metadata, Object, Result};
 
 use crate::{
@@ -109,23 +109,33 @@ async fn open(
     shared: &Arc<Shared>,
     place: &Place,
     key: Key<'_>,
-    value: Bytes,
+    mut value: Bytes,
     range: ByteRange,
 ) -> Result<Opened> {
-    let head = value.slice(..value.len().min(HEAD_LEN));
-    let Ok((manifest, body)) = Manifest::decode_with_body(&value) else {
-        return Ok(Opened::Bad(head));
+    let fit = Manifest::decode_with_body(&value).ok();
+    let fit = fit.filter(|(manifest, _)| !shared.is_expired(&manifest.header));
+    let Some((manifest, end)) = fit else {
+        value.truncate(HEAD_LEN);
+        return Ok(Opened::Bad(value));
     };
-    if shared.is_expired(&manifest.header) {
-        return Ok(Opened::Bad(head));
-    }
     match manifest.placement {
         Placement::Inline => {
+            value.advance(end);
             let metadata = Arc::new(manifest.into_metadata());
-            Object::slice(metadata, &body, range).map(Opened::Object)
+            if range == ByteRange::FULL {
+                // The bytes as they came: a second reference to them would be an allocation.
+                return Ok(Opened::Object(Object {
+                    range: 0..metadata.len(),
+                    metadata,
+                    body: value.into(),
+                }));
+            }
+            Object::slice(metadata, &value, range).map(Opened::Object)
         }
         Placement::Chunks(chunks) => {
             let (len, range) = (manifest.len, range.resolve(manifest.len)?);
+            value.truncate(HEAD_LEN);
+            let head = value;
             let source = Source::new(shared, place.clone(), key, head.clone(), chunks, len);
             // In a box, as a miss is: what most look-ups are is to be small.
             let Some(body) = Box::pin(source.open(range.clone())).await? else {
