@@ -73,8 +73,10 @@ pub(crate) struct Figures {
     /// Changes that succeeded.
     pub(crate) deletes: usize,
     pub(crate) inserts: usize,
-    /// Reads with a fetcher whose body broke off.
+    /// Reads with a fetcher that failed, as a rule because a body broke off.
     pub(crate) cut: usize,
+    /// Those of them, and of the reads that failed otherwise, that could have gone on.
+    pub(crate) unexplained: Vec<String>,
     /// Other calls that failed.
     pub(crate) failed: usize,
     /// Reads of something older than a change that had returned, within the bound.
@@ -192,7 +194,12 @@ impl Rules {
             .collect();
         let failed = page.iter().filter(|record| !record.succeeded());
         for failed in failed.filter(|failed| !self.may_fail(failed, &changes)) {
-            broken.push(format!("failed: {failed:?}"));
+            let told = format!("failed: {failed:?}");
+            if self.calm || is_torn(failed) {
+                broken.push(told);
+            } else {
+                figures.unexplained.push(told);
+            }
         }
         for read in reads {
             // A failed read has given nothing, and an absent page is never too old.
@@ -226,7 +233,7 @@ impl Rules {
         let is_newer =
             |change: &&Record| change.version > failed.version && change.start < failed.end;
         match failed.op {
-            _ if why.starts_with("torn") => false,
+            _ if is_torn(failed) => false,
             // On a machine that is busy the bus may not take a message in time.
             Op::Delete if self.calm => why.contains("the bus takes nothing"),
             _ if self.calm => false,
@@ -263,6 +270,11 @@ fn count(record: &Record, figures: &mut Figures) {
         Op::Insert { .. } => figures.inserts += 1,
         Op::Delete => figures.deletes += 1,
     }
+}
+
+fn is_torn(failed: &Record) -> bool {
+    let why = failed.failure.as_deref();
+    why.is_some_and(|why| why.starts_with("torn"))
 }
 
 /// From when on an insert cannot take effect any more.

@@ -142,3 +142,33 @@ async fn s65_the_connection_is_cut_within_a_body() {
         is_shared_again(&format!("bare-again{round}-"), filler, bare).await;
     }
 }
+
+/// The reader's memory has the page, but must check it, since it does not hear the bus. The server
+/// says that it is still right, and then the connection is cut.
+///
+/// Not so yet: the body comes from the server as it is, neither from the memory, which has the same
+/// bytes, nor continued by the fetcher.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a body of which no tier takes a copy is not continued"]
+async fn s65_a_body_that_was_only_checked_is_cut() {
+    let (server, origin) = (Server::start(), Origin::start(Duration::ZERO).await);
+    let proxy = Proxy::start(server.address()).await;
+    let bus = Proxy::start(server.address()).await;
+    let settings = Settings {
+        redis: proxy.url(),
+        bus: Some(bus.url()),
+        bound: SECOND / 2,
+        chunk: 64 << 10,
+        connections: 1,
+        ..Settings::new(origin.address, server.url())
+    };
+    let reader = Process::start(&settings).await;
+    let from_memory = async { while reader.read("large").await.source != "memory" {} };
+    timeout(PATIENCE, from_memory).await.unwrap();
+    bus.refuse().await;
+    bus.cut();
+    sleep(SECOND).await;
+    proxy.refuse().await;
+    proxy.cut_after(300 << 10);
+    assert_eq!(reader.read("large").await.version, 1);
+}

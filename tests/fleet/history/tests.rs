@@ -25,7 +25,9 @@ fn is_right(calm: bool, history: &[Record]) -> bool {
         bound: Duration::from_micros(100),
         calm,
     };
-    rules.check(history).is_ok()
+    rules
+        .check(history)
+        .is_ok_and(|figures| figures.unexplained.is_empty())
 }
 
 #[test]
