@@ -189,7 +189,7 @@ impl Cache {
 
     /// Deletes everything that is there when it is called. `Unsupported`, and nothing is deleted,
     /// where a tier cannot list its keys. With a bus the others check all they hold before they
-    /// serve it.
+    /// serve it, and store nothing of what they are fetching when they hear of it.
     pub async fn clear(&self) -> Result<()> {
         self.engine().check_open()?;
         write::clear(self.engine()).await
@@ -295,6 +295,9 @@ async fn close(engine: &Engine) -> Result<()> {
     };
     if let Some(bus) = &engine.bus {
         result = result.and(bus.end(deadline).await);
+    }
+    if let Some(leases) = &engine.leases {
+        result = result.and(leases.close(deadline).await);
     }
     for place in &engine.tiers {
         let bound = deadline.min(place.tier.timeout);

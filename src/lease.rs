@@ -7,10 +7,11 @@
 //!
 //! Invariants:
 //! 1. Nothing waits for a lease longer than `lease_wait` in all, nor for a store that does not
-//!    answer longer than its time-out.
+//!    answer longer than its time-out. Nothing asks twice in a row without a pause.
 //! 2. The fence of a granted lease takes the place of the one that the look-up gave, so that a
 //!    holder whose lease was lost publishes nothing in the shared tier, nor in those above.
-//! 3. A lease is renewed only while its flight is under way, and given up when that ends.
+//! 3. A lease is renewed only while its flight is under way and may publish, and given up when that
+//!    ends or is retired: what comes after it in the same process would wait for nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,6 +60,12 @@ pub(crate) struct Lease {
     _renewing: DropGuard,
 }
 
+/// How long is waited yet, and how soon is asked again.
+struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
 /// How often to ask whether a lease is free: at first, and at most.
 const POLL_MIN: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_millis(100);
@@ -98,8 +105,8 @@ impl Leases {
         plan: &Plan,
         found: &mut Look,
     ) -> Entry {
-        let until = Instant::now() + self.wait;
-        let (mut waited, mut pause) = (false, POLL_MIN);
+        let mut patience = Patience::new(self.wait, plan.accept.max_age);
+        let (mut waited, mut superseded) = (false, false);
         loop {
             let Some(fence) = self.fence(engine, &flight.key, found).await else {
                 return Entry::Fetch(None);
@@ -119,12 +126,16 @@ impl Leases {
                     return Entry::Fetch(Some(lease));
                 }
                 Ok(Leased::Superseded) => {
-                    if Instant::now() >= until {
-                        return Entry::Fetch(None);
-                    }
                     if look_again(engine, flight, plan, found).await {
                         count(&engine.counts.leases_followed);
                         return Entry::Found;
+                    }
+                    if patience.is_over() {
+                        return Entry::Fetch(None);
+                    }
+                    // Once is somebody's write; a store may forget all its fences.
+                    if std::mem::replace(&mut superseded, true) {
+                        patience.rest(engine).await;
                     }
                 }
                 // What it fetches now would not have to do for a refresh: that asks for itself.
@@ -133,30 +144,41 @@ impl Leases {
                 }
                 Ok(Leased::Taken(holder)) => {
                     waited = true;
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
+                    if patience.is_over() {
                         count(&engine.counts.leases_timed_out);
                         let Holder { who, why, .. } = holder;
                         tracing::debug!(%who, %why, "a lease was not free in time");
                         return Entry::Fetch(None);
                     }
-                    sleep(pause.mul_f64(0.5 + engine.dice.roll() / 2.0).min(left)).await;
-                    pause = (pause * 2).min(POLL_MAX);
-                    if !plan.behind
-                        && !engine.outlives_readers(0, None)
-                        && flight.closes_abandoned()
-                    {
-                        return Entry::Abandoned;
-                    }
+                    patience.rest(engine).await;
                 }
                 Err(_) => return Entry::Fetch(None),
+            }
+            if !plan.behind && !engine.outlives_readers(0, None) && flight.closes_abandoned() {
+                return Entry::Abandoned;
             }
         }
     }
 
-    /// Notes whether the answer went where the other processes find it.
+    /// Notes whether the answer goes where the other processes find it, and will do for them.
     pub(crate) fn answered(&self, key: &KeyBuf, is_shared: bool) {
         self.unshared.set(key, !is_shared);
+    }
+
+    /// Whether the tier gives the leases: what is done there is done under the lease's fence.
+    pub(crate) fn is_of(&self, tier: usize) -> bool {
+        self.tier == Some(tier)
+    }
+
+    /// Closes the store, where it is no tier.
+    pub(crate) async fn close(&self, bound: Duration) -> Result<()> {
+        let Some(place) = &self.apart else {
+            return Ok(());
+        };
+        let close = || place.store().close();
+        place
+            .bounded(bound.min(place.tier.timeout), "closing", close)
+            .await
     }
 
     /// The fence to ask with: of the look-up, where the store is a tier that could answer.
@@ -252,6 +274,27 @@ impl Leases {
             // Where this fails it expires.
             let _ = place.attempt("giving up a lease", release).await;
         }
+    }
+}
+
+impl Patience {
+    /// What the holder brings is as old as its fetch, which has begun: after `max_age` it does not do.
+    fn new(wait: Duration, max_age: Option<Duration>) -> Self {
+        Self {
+            until: Instant::now() + max_age.map_or(wait, |max| max.min(wait)),
+            pause: POLL_MIN,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until <= Instant::now()
+    }
+
+    async fn rest(&mut self, engine: &Engine) {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let pause = self.pause.mul_f64(0.5 + engine.dice.roll() / 2.0);
+        sleep(pause.min(left)).await;
+        self.pause = (self.pause * 2).min(POLL_MAX);
     }
 }
 

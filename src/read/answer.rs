@@ -228,6 +228,14 @@ impl Answer {
             (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
             (None, None) => fill.open(engine, &flight.key, true).await,
         }
+        if let Some(leases) = &engine.leases
+            && !is_stored
+            && !flight.is_retired()
+            && !fill.is_shared(engine)
+        {
+            // It was too large, as far as one can tell: that is known only now.
+            leases.answered(&flight.key, false);
+        }
         commit(engine, flight, fill).await;
         if plan.accept.none {
             // Whoever asked has the answer already: nobody waits for this.

@@ -16,7 +16,7 @@ use crate::{
     counters::count,
     engine::{Engine, refused},
     fetch::{BoxFetch, FetchContext, Fetched},
-    freshness::Freshness,
+    freshness::{Freshness, judge},
     lease::Entry,
     refresh::refresh_behind,
     response::Stale,
@@ -54,6 +54,7 @@ struct Landing<'a> {
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.engine.flights.remove(self.flight);
+        self.flight.let_go();
         match self.end.take() {
             Some(Ok(())) => {}
             Some(Err(error)) => self.flight.fail(error),
@@ -91,7 +92,6 @@ async fn fly(
     } else {
         engine.failures.get(&flight.key, engine.now())
     };
-    let mut lease = None;
     let fetched = match known {
         Some(error) => {
             count(&engine.counts.error_hits);
@@ -108,7 +108,8 @@ async fn fly(
             if let Some(leases) = &engine.leases {
                 // Boxed: most caches have none, and all flights are spared its size.
                 match Box::pin(leases.enter(engine, flight, plan, &mut look)).await {
-                    Entry::Fetch(granted) => lease = granted,
+                    Entry::Fetch(Some(lease)) => flight.hold(Box::new(lease)),
+                    Entry::Fetch(None) => {}
                     Entry::Found => {
                         flight.lend(fetcher);
                         return found(engine, flight, plan, look, refresher).await;
@@ -132,15 +133,13 @@ async fn fly(
             fetched.map(|(fetched, slot)| (fetched, slot, began))
         }
     };
-    let landed = match fetched {
+    match fetched {
         Err(error) => serve_on_error(engine, flight, look.candidate, error),
         Ok((fetched, _slot, began)) => {
             engine.failures.clear(&flight.key);
             answer(engine, flight, plan, look, fetched, began).await
         }
-    };
-    drop(lease);
-    landed
+    }
 }
 
 /// The origin has answered.
@@ -157,7 +156,13 @@ async fn answer(
     let lanes = answer.lanes(engine, seats);
     if let Some(leases) = &engine.leases {
         let is_shared = |lane: &Lane| engine.tiers[lane.tier].tier.shared && lane.keeps();
-        leases.answered(&flight.key, lanes.iter().any(is_shared));
+        let is_shared = lanes.iter().any(is_shared);
+        let judged = judge(&answer.header, None, engine.now());
+        let does = !matches!(judged, Freshness::Expired { .. });
+        leases.answered(&flight.key, is_shared && does);
+        if !is_shared && !lanes.iter().any(|lane| leases.is_of(lane.tier)) {
+            flight.let_go();
+        }
     }
     answer.land(engine, flight, plan, lanes).await
 }

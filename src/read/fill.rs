@@ -66,6 +66,12 @@ impl Fill {
         self.lanes.iter().any(|lane| takes(&lane.step))
     }
 
+    /// Whether other processes will find what is published.
+    pub(crate) fn is_shared(&self, engine: &Engine) -> bool {
+        let is_shared = |lane: &Lane| engine.tiers[lane.tier].tier.shared && lane.keeps();
+        self.lanes.iter().any(is_shared)
+    }
+
     /// Opens the writers, each within its tier's time-out; where readers wait behind, not patiently
     /// but no longer than a write may stall.
     pub(crate) async fn open(&mut self, engine: &Engine, key: &KeyBuf, patient: bool) {

@@ -48,6 +48,8 @@ struct State {
     driver: Option<Waker>,
     /// What the window's memory was reserved with; released with the last reader.
     reserved: Option<Box<dyn Send>>,
+    /// What keeps other processes waiting for this flight.
+    lease: Option<Box<dyn Send>>,
 }
 
 enum Phase {
@@ -117,6 +119,7 @@ impl Flight {
             fetcher,
             driver: None,
             reserved: None,
+            lease: None,
         });
         Self {
             key,
@@ -245,6 +248,20 @@ impl Flight {
         lock(&self.state).reserved = Some(reserved);
     }
 
+    /// Holds a lease, until the flight lands or is retired.
+    pub(crate) fn hold(&self, lease: Box<dyn Send>) {
+        lock(&self.state).lease = Some(lease);
+        if self.is_retired() {
+            self.let_go();
+        }
+    }
+
+    /// Gives up the lease, if it holds one: others need not wait for it.
+    pub(crate) fn let_go(&self) {
+        let lease = lock(&self.state).lease.take();
+        drop(lease);
+    }
+
     /// What to do next, see [`Spool::next`]; with the readers' progress so far.
     pub(crate) fn next(&self, ahead: bool, pressure: bool) -> (Next, u64) {
         let mut state = lock(&self.state);
@@ -286,7 +303,8 @@ impl Flight {
         .await;
     }
 
-    /// From here on it publishes nothing.
+    /// From here on it publishes nothing. Its lease is to be given up then, outside of the table's
+    /// lock.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }

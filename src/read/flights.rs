@@ -75,7 +75,7 @@ impl Flights {
         }
         if self.flying.load(Ordering::Relaxed) >= self.max {
             drop(stripe);
-            drop(retired);
+            ground(retired);
             return None;
         }
         let boarded = Boarded::Started {
@@ -88,7 +88,7 @@ impl Flights {
         stripe.insert(key.clone(), flight);
         self.flying.fetch_add(1, Ordering::Relaxed);
         drop(stripe);
-        drop(retired);
+        ground(retired);
         Some((member, boarded))
     }
 
@@ -138,7 +138,7 @@ impl Flights {
             self.flying.fetch_sub(1, Ordering::Relaxed);
         }
         drop(stripe);
-        drop(retired);
+        ground(retired);
     }
 
     /// Retires every flight.
@@ -159,5 +159,12 @@ impl Flights {
     #[allow(clippy::cast_possible_truncation)] // A part of the hash is enough.
     fn stripe(&self, key: &KeyBuf) -> &Stripe {
         &self.stripes[self.hasher.hash_one(&**key) as usize % STRIPES]
+    }
+}
+
+/// What is left to do for a flight that was retired, outside of the table's lock.
+fn ground(retired: Option<Arc<Flight>>) {
+    if let Some(flight) = retired {
+        flight.let_go();
     }
 }

@@ -91,7 +91,10 @@ impl Lane {
 
     /// Whether the tier is to have the object when the lane has settled.
     pub(crate) fn keeps(&self) -> bool {
-        matches!(self.step, Step::Open | Step::Touch)
+        match self.step {
+            Step::Open | Step::Writing { .. } | Step::Hold(_) | Step::Touch => true,
+            Step::Delete | Step::Failed(_) => false,
+        }
     }
 }
 
