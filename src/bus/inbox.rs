@@ -5,7 +5,7 @@
 //!    before the message was applied is published in a private tier after it.
 //! 2. A message that is not applied in time ends the generation instead, and so does one that does
 //!    not fit the queue.
-//! 3. There is a worker while there is a key that waits, and none is left behind.
+//! 3. There is a worker while there is a key that waits, and none is left behind, nor after a close.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
@@ -88,6 +88,21 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
+        let engine = Arc::clone(&self.engine);
+        tokio::select! {
+            biased;
+            // What a disk keeps is checked when it is opened again.
+            () = engine.tasks.cut.cancelled() => {
+                if let Some(bus) = &engine.bus {
+                    let gone = std::mem::take(&mut lock(&bus.inbox.0).keys);
+                    drop(gone);
+                }
+            }
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
         while let Some((came, key)) = self.next() {
             let (engine, Some(bus)) = (&self.engine, &self.engine.bus) else {
                 return;

@@ -101,7 +101,12 @@ impl Listener<'_> {
                 }
             }
             // Also what a later version may say.
-            _ => bus.distrust(engine, "another process cleared its tiers"),
+            _ => {
+                bus.distrust(engine, "another process cleared its tiers");
+                // What they fetched before is not to be shared after. In no list of keys yet, it
+                // ended no fence.
+                engine.flights.retire_all();
+            }
         }
     }
 

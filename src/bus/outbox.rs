@@ -56,7 +56,8 @@ struct Queue {
     /// Tickets given.
     tickets: u64,
     marks: VecDeque<Mark>,
-    /// When the bus last took a message.
+    /// When the bus was last asked to take a message that it took. The others may have heard it as
+    /// early as that.
     taken: Option<Instant>,
     ended: Option<Instant>,
 }
@@ -141,9 +142,10 @@ impl Outbox {
     }
 
     /// Whether the others wait for this process yet: by now, or when they give it up, they begin a
-    /// generation.
+    /// generation. Nobody waits for who has said good-bye.
     pub(super) fn is_missed(&self) -> bool {
-        let taken = lock(&self.queue).taken;
+        let queue = lock(&self.queue);
+        let taken = queue.taken.filter(|_| queue.ended.is_none());
         taken.is_some_and(|taken| taken.elapsed() <= self.pace.silence)
     }
 
@@ -200,17 +202,19 @@ impl Outbox {
         lock(&self.queue).ended.map(|ended| ended + END_WAIT)
     }
 
-    /// Sends until the bus takes the message; `false` when it is given up.
-    async fn send(&self, store: &dyn Store, message: &Message) -> bool {
+    /// Sends until the bus takes the message, and gives when it was asked to; none when it is given
+    /// up.
+    async fn send(&self, store: &dyn Store, message: &Message) -> Option<Instant> {
         let mut pause = AGAIN_MIN;
         loop {
+            let asked = Instant::now();
             let error = match attempt(store, message).await {
-                Ok(()) => return true,
+                Ok(()) => return Some(asked),
                 Err(error) => error,
             };
             tracing::debug!(%error, "the bus did not take a message");
             if self.deadline().is_some_and(|end| Instant::now() >= end) {
-                return false;
+                return None;
             }
             // A beat late is a generation for all who listen.
             sleep(pause.min(self.pace.beat)).await;
@@ -254,11 +258,11 @@ pub(super) async fn run(
         };
         outbox.remember(mark, matches!(message.notice, Notice::Beat));
         beat_at = sent_at + outbox.pace.beat;
-        if !outbox.send(&*store, &message).await {
+        let Some(taken) = outbox.send(&*store, &message).await else {
             return;
-        }
+        };
         count(&counts.bus_published);
-        lock(&outbox.queue).taken = Some(Instant::now());
+        lock(&outbox.queue).taken = Some(taken);
         match tickets {
             Some(tickets) => drop(outbox.sent.send_replace(tickets)),
             None => return,
