@@ -45,6 +45,8 @@ pub struct Builder {
 /// More tiers than this are a mistake; suspects keep a bit for each.
 const TIERS_MAX: usize = 16;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -222,6 +224,9 @@ impl Builder {
     /// An answer that no shared tier keeps (`no_store`, too large) is fetched by each process; after
     /// the first time they do not wait for each other. An explicit
     /// [`refresh`](crate::Cache::refresh) never waits.
+    ///
+    /// A tier that gives the leases is [`shared`](Tier::shared) and not written behind: the others
+    /// look there. A store that is not a tier is closed with the cache.
     pub fn leases(mut self, store: impl Store) -> Self {
         self.leases = Some(Arc::new(store));
         self
@@ -236,7 +241,7 @@ impl Builder {
     }
 
     /// How long a fetch waits, in all, for another process that holds the lease; then it goes on
-    /// without. Default 5 s.
+    /// without. At most a day. Default 5 s.
     pub fn lease_wait(mut self, wait: Duration) -> Self {
         self.settings.lease_wait = wait;
         self
@@ -264,11 +269,12 @@ impl Builder {
         self
     }
 
-    /// No private tier serves an entry later than this after another process's write, delete or
-    /// `clear` of it returned, whatever the bus loses, repeats or holds up; as a rule it is gone
-    /// within the time that a message takes. What it may not do is hold back one publisher's
-    /// messages alone. Shorter bounds cost more messages, five in each, and suffer less delay: a
-    /// fifth of it. At least 100 ms. Default 5 s.
+    /// No private tier serves an entry later than this after another process's delete or `clear` of
+    /// it succeeded, whatever the bus loses, repeats or holds up; as a rule it is gone within the time
+    /// that a message takes. So it is for a write that the shared tiers and the bus took; one succeeds
+    /// where any tier did. What the bus may not do is hold back one publisher's messages alone.
+    /// Shorter bounds cost more messages, five in each, and suffer less delay: a fifth of it. From
+    /// 100 ms to a day. Default 5 s.
     pub fn bus_bound(mut self, bound: Duration) -> Self {
         self.settings.bus_bound = bound;
         self
@@ -406,7 +412,7 @@ impl Builder {
             return invalid("the share of an abandoned flight is from 0.0 to 1.0");
         }
         if let Some(store) = &self.leases {
-            check_leases(&**store, settings, self.process.clone())?;
+            self.check_leases(&**store)?;
         }
         if let Some(store) = &self.bus {
             self.check_bus(&**store)?;
@@ -414,44 +420,56 @@ impl Builder {
         self.policy.check()
     }
 
+    /// The tier that is this store.
+    fn tier_of(&self, store: &dyn Store) -> Option<&Tier> {
+        let is_it = |tier: &&Tier| tier.store.identity() == store.identity();
+        self.tiers.iter().find(is_it)
+    }
+
+    fn check_leases(&self, store: &dyn Store) -> Result<()> {
+        if store.as_lease().is_none() {
+            let kind = store.kind();
+            return Err(Error::invalid(format!(
+                "the {kind} store has no leases to give"
+            )));
+        }
+        let finds = |tier: &Tier| tier.shared && !tier.behind;
+        if !self.tier_of(store).is_none_or(finds) {
+            // Who waited would find nothing there, and fetch after all.
+            return Err(Error::invalid(
+                "the tier that gives leases is not marked as shared, or is written behind",
+            ));
+        }
+        let ttl = self.settings.lease_ttl;
+        if ttl < Duration::from_millis(10) {
+            return Err(Error::invalid("a lease lasts at least 10 ms"));
+        }
+        if self.settings.lease_wait > DAY {
+            return Err(Error::invalid("lease_wait is at most a day"));
+        }
+        let (who, why) = (self.process.clone().unwrap_or_default(), "".into());
+        Terms { who, why, ttl }.check()
+    }
+
     fn check_bus(&self, store: &dyn Store) -> Result<()> {
         if store.as_bus().is_none() {
             let kind = store.kind();
             return Err(Error::invalid(format!("the {kind} store has no bus")));
         }
-        let is_it = |tier: &&Tier| tier.store.identity() == store.identity();
-        if self
-            .tiers
-            .iter()
-            .find(is_it)
-            .is_some_and(|tier| !tier.shared)
-        {
+        if self.tier_of(store).is_some_and(|tier| !tier.shared) {
             // What the others write there would be deleted here.
             return Err(Error::invalid(
                 "the tier that is the bus is not marked as shared",
             ));
         }
-        if self.settings.bus_bound < bus::BOUND_MIN {
+        if !(bus::BOUND_MIN..=DAY).contains(&self.settings.bus_bound) {
             let min = bus::BOUND_MIN;
-            return Err(Error::invalid(format!("bus_bound is at least {min:?}")));
+            return Err(Error::invalid(format!(
+                "bus_bound is at least {min:?} and at most a day"
+            )));
         }
         Ok(())
     }
-}
-
-fn check_leases(store: &dyn Store, settings: &Settings, who: Option<Arc<str>>) -> Result<()> {
-    if store.as_lease().is_none() {
-        let kind = store.kind();
-        return Err(Error::invalid(format!(
-            "the {kind} store has no leases to give"
-        )));
-    }
-    let ttl = settings.lease_ttl;
-    if ttl < Duration::from_millis(10) {
-        return Err(Error::invalid("a lease lasts at least 10 ms"));
-    }
-    let (who, why) = (who.unwrap_or_default(), "".into());
-    Terms { who, why, ttl }.check()
 }
 
 /// Shared tiers before private ones, bottom-up, tier 0 last of all.
