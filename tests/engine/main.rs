@@ -30,6 +30,7 @@ mod refresh;
 mod resume;
 mod revalidate;
 mod review;
+mod review_fleet;
 mod smoke;
 mod source;
 mod streams;
