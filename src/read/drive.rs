@@ -219,7 +219,7 @@ async fn serve_hit(
     flight: &Arc<Flight>,
     plan: &Plan,
     hit: Hit,
-    look: Look,
+    mut look: Look,
 ) -> Result<()> {
     let Hit {
         tier,
@@ -230,6 +230,11 @@ async fn serve_hit(
     let stale = matches!(freshness, Freshness::Stale);
     let (metadata, len) = (Arc::clone(&object.metadata), object.metadata.len());
     let same = look.same(engine, &object);
+    // A copy that was checked is nearer than the one that it was checked against.
+    let (from, object) = match look.candidate.take() {
+        Some(own) if same & (1 << own.tier) != 0 => (own.tier, own.object),
+        _ => (tier, object),
+    };
     let promotes = engine.second_hits.promotes(place, &flight.key, len);
     let lanes = look
         .seats
@@ -259,7 +264,7 @@ async fn serve_hit(
         source: place.source(),
         stale: stale.then_some(Stale::WhileRevalidate),
         revalidated: false,
-        origin: Origin::Tier(tier, object),
+        origin: Origin::Tier(from, object),
         no_store: false,
     };
     let lanes = lanes.collect();

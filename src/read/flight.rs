@@ -45,6 +45,8 @@ struct State {
     spool: Spool,
     /// What to run when the tiers have nothing: of the first member who has one.
     fetcher: Option<BoxFetch>,
+    /// Whether it was ever given one.
+    was_lent: bool,
     driver: Option<Waker>,
     /// What the window's memory was reserved with; released with the last reader.
     reserved: Option<Box<dyn Send>>,
@@ -116,6 +118,7 @@ impl Flight {
         let state = Mutex::new(State {
             phase,
             spool,
+            was_lent: fetcher.is_some(),
             fetcher,
             driver: None,
             reserved: None,
@@ -148,6 +151,7 @@ impl Flight {
         }
         if fetches && state.fetcher.is_none() && matches!(state.phase, Phase::Looking) {
             state.fetcher = fetcher();
+            state.was_lent |= state.fetcher.is_some();
         }
         let id = state.spool.enter();
         let driver = state.driver.take();
@@ -314,6 +318,16 @@ impl Flight {
     /// Whether everyone has left; then nobody joins any more, and the flight may end unseen.
     pub(crate) fn closes_abandoned(&self) -> bool {
         lock(&self.state).spool.close_if_left()
+    }
+
+    /// Whether it was ever given a fetcher.
+    pub(crate) fn was_lent(&self) -> bool {
+        lock(&self.state).was_lent
+    }
+
+    /// Whether it has a fetcher that did not run.
+    pub(crate) fn has_fetcher(&self) -> bool {
+        lock(&self.state).fetcher.is_some()
     }
 
     pub(crate) fn is_crowded(&self) -> bool {

@@ -119,11 +119,13 @@ pub(crate) async fn read<F: Fetch>(
             anew = !flight.is_retired();
             continue;
         }
+        let lender = fetches && fetch.is_none() && given_back.is_none();
         let reader = Reader {
             engine,
             key: &key,
             ask,
             first,
+            lender,
         };
         match reader.answer(member, &opening).await? {
             Some(response) => return Ok(response),

@@ -7,7 +7,7 @@ use larder_store::{Body, Error, KeyBuf, Lookup, Metadata, Object, Result};
 use super::{
     Ask,
     body::FlightBody,
-    flight::{Carrier, Member, Opening},
+    flight::{Carrier, Flight, Member, Opening},
 };
 use crate::{
     counters::count,
@@ -22,6 +22,8 @@ pub(super) struct Reader<'a> {
     pub(super) key: &'a KeyBuf,
     pub(super) ask: &'a Ask,
     pub(super) first: bool,
+    /// It has given its fetcher away: where the object goes away it could not fetch again.
+    pub(super) lender: bool,
 }
 
 impl Reader<'_> {
@@ -56,7 +58,7 @@ impl Reader<'_> {
                 None => return Ok(None),
             },
             Carrier::Direct { tier, object } => {
-                let held = lock(object).take_if(|_| self.first || self.ask.range.is_full());
+                let held = lock(object).take_if(|_| self.may_take(member.flight(), opening));
                 // Boxed: few answers are given so, and every waiting read is spared its size.
                 let direct = Box::pin(self.direct(*tier, opening, held));
                 let Some((metadata, object)) = direct.await? else {
@@ -80,6 +82,14 @@ impl Reader<'_> {
             }
         };
         Ok(Some(self.respond(opening, described, range, content)))
+    }
+
+    /// Whether the object that the flight has open may go to this reader. Where the fetcher does
+    /// not come back, since it ran or is for the refresh behind, it is for who has lent that.
+    fn may_take(&self, flight: &Flight, opening: &Opening) -> bool {
+        let is_wanted = self.first || self.ask.range.is_full();
+        let comes_back = opening.stale.is_none() && flight.has_fetcher();
+        self.lender || (is_wanted && (comes_back || !flight.was_lent()))
     }
 
     fn respond(

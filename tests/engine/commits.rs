@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::{
     levers::{KEY, body, breathe, evict, faulty, held, reading, seen, stalled},
     plain::Plain,
-    support::{Origin, SECOND, clock, settle, strict, text},
+    support::{Origin, SECOND, clock, settle, stale_is_served, strict, text},
 };
 
 #[tokio::test(start_paused = true)]
@@ -131,4 +131,43 @@ async fn a_reader_whose_object_goes_before_it_is_opened_still_fetches() {
     assert_eq!(body(second).await.as_deref(), Some("new"));
     settle(&cache).await;
     assert_eq!(seen(&cache).await.as_deref(), Some("new"));
+}
+
+/// The fetcher of who is served stale is for the refresh behind: were the object that is open given
+/// to another, and deleted before it is opened again, nobody could fetch for that reader.
+#[tokio::test(start_paused = true)]
+async fn who_has_lent_its_fetcher_gets_the_object_that_is_open() {
+    let (upper, lower, origin) = (faulty(), faulty(), Origin::default());
+    let time = clock();
+    let tiers = Cache::builder().tier(upper.clone());
+    let tiers = tiers.tier(Tier::new(lower.clone()).promote(Promote::Never));
+    let cache = tiers.policy(stale_is_served()).clock(time.clone());
+    let cache = cache.build().unwrap();
+    cache.insert(KEY, "old", Draft::new()).await.unwrap();
+    evict(upper.inner()).await;
+    time.advance(70 * SECOND);
+    lower.faults().on(Op::Get).inject(Fault::Stall);
+    let read = |fetch| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.get_or_fetch(KEY, fetch).await })
+    };
+    let lender = read(origin.gives("new"));
+    stalled(&lower, 1).await;
+    let others: Vec<_> = (0..3).map(|_| read(origin.gives("new"))).collect();
+    breathe().await;
+    // Whoever has to open it again finds it deleted.
+    lower.faults().on(Op::Get).always(Fault::Stall);
+    lower.faults().release();
+    breathe().await;
+    cache.delete(KEY).await.unwrap();
+    lower.faults().clear();
+    lower.faults().release();
+    assert_eq!(
+        body(lender.await.unwrap().unwrap()).await.as_deref(),
+        Some("old")
+    );
+    for other in others {
+        let read = other.await.unwrap().unwrap();
+        assert_eq!(body(read).await.as_deref(), Some("new"));
+    }
 }

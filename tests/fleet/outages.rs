@@ -145,11 +145,7 @@ async fn s65_the_connection_is_cut_within_a_body() {
 
 /// The reader's memory has the page, but must check it, since it does not hear the bus. The server
 /// says that it is still right, and then the connection is cut.
-///
-/// Not so yet: the body comes from the server as it is, neither from the memory, which has the same
-/// bytes, nor continued by the fetcher.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a body of which no tier takes a copy is not continued"]
 async fn s65_a_body_that_was_only_checked_is_cut() {
     let (server, origin) = (Server::start(), Origin::start(Duration::ZERO).await);
     let proxy = Proxy::start(server.address()).await;
