@@ -18,12 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 ///
 /// Before the write there are failures, so that in one round or another it is the write that opens
 /// the breaker, and nothing can be sent after it.
-///
-/// Not so yet: where the connection was given up before the write's own clean-up could be sent, the
-/// write takes effect when the network lets it go, and stays. A commit would have to tell the server
-/// until when it may take effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a write without a fence that was given up may yet take effect"]
 async fn s73_a_write_that_was_given_up_does_not_come_back_over_a_delete() {
     let (server, origin) = (Server::start(), Origin::start(Duration::ZERO).await);
     let proxy = Proxy::start(server.address()).await;

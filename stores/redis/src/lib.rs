@@ -40,6 +40,12 @@
 //! publishes or removes, and ends all fences of the key. It is never sent twice. When its answer is
 //! lost it has taken effect or not, and nobody knows: the error is `Timeout` or `Unavailable`.
 //!
+//! A commit carries a deadline, in the time of the server: when it arrives after its writer has
+//! given it up, because the network held it, it changes nothing. So it does not come back over what
+//! others have deleted since. This needs the command `TIME`, and a server whose clock is not set
+//! back meanwhile; in a cluster, clocks that agree while a slot moves. A writer that is dropped
+//! before its time-out does not shorten the deadline.
+//!
 //! A fence is a name in the server that expires ([`fence_ttl`](Builder::fence_ttl)). A server that
 //! loses it, by eviction, a restart or a failover, makes the fence one that does not hold. What a
 //! primary acknowledged and then lost in a failover is lost: a delete among it leaves the object

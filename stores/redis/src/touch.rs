@@ -37,7 +37,7 @@ pub(crate) async fn touch(shared: &Shared, key: Key<'_>, mut draft: Draft) -> Re
         match replace(shared, &place, key, fence.as_ref(), &start, &new).await? {
             Outcome::Done => return Ok(Commit::Done(Some(Arc::new(new.into_metadata())))),
             Outcome::Superseded | Outcome::Lost => return Ok(Commit::Superseded),
-            Outcome::Changed => {}
+            Outcome::Changed | Outcome::Late => {}
         }
     }
     Err(Error::new(

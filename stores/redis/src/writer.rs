@@ -244,6 +244,9 @@ impl RedisWriter {
             Outcome::Done => Ok(Commit::Done(Some(Arc::new(manifest.into_metadata())))),
             Outcome::Superseded => Ok(Commit::Superseded),
             Outcome::Lost | Outcome::Changed => Err(lost()),
+            Outcome::Late => Err(Error::timeout(
+                "the commit arrived too late and was refused",
+            )),
         }
     }
 
@@ -254,7 +257,7 @@ impl RedisWriter {
         let staged;
         let mut keys: Vec<&[u8]> = vec![&name, &marker, &lease];
         let (whole, buffer) = (mem::take(&mut self.whole), mem::take(&mut self.buffer));
-        let ahead = if value.len() + whole.len() + buffer.len() > ARGUMENT_MAX {
+        let mut ahead = if value.len() + whole.len() + buffer.len() > ARGUMENT_MAX {
             staged = self.staging.manifest();
             keys.push(&staged);
             let command = set(&self.shared, &staged, &[&value, &whole, &buffer])?;
@@ -267,18 +270,32 @@ impl RedisWriter {
         };
         let [fence, token] = required(self.fence.as_ref());
         let (chunks, grace, left) = (place.chunks(), self.shared.grace(), left.argument());
-        let args: [&[u8]; 6] = [fence, token, &chunks, &grace, &left, &value];
-        // From here on what is staged may be published, and must not be cleaned up.
-        self.staging.disarm();
-        let (link, hash) = (&self.shared.link, place.hash());
-        let code = match ahead {
-            Some(command) => {
-                let running = link.run_after(hash, command, &script::COMMIT, &keys, &args);
-                running.await
+        let (link, hash, end) = (&self.shared.link, place.hash(), self.shared.link.end());
+        let mut is_again = false;
+        let outcome = loop {
+            // What its sender has given up must not take effect any more, however late it arrives:
+            // others have been told since that it is not there.
+            let deadline = link.server_time(hash, end, is_again).await?;
+            let deadline = deadline.map_or(String::new(), |millis| millis.to_string());
+            let deadline = deadline.as_bytes();
+            let args: [&[u8]; 7] = [fence, token, &chunks, &grace, &left, deadline, &value];
+            // From here on what is staged may be published, and must not be cleaned up.
+            self.staging.disarm();
+            let code = match ahead.take() {
+                Some(command) => {
+                    let running = link.run_after(hash, command, &script::COMMIT, &keys, &args);
+                    running.await
+                }
+                None => link.run(hash, &script::COMMIT, &keys, &args).await,
+            };
+            let outcome = code.map(|code: i64| Outcome::from(code));
+            if is_again || !matches!(outcome, Ok(Outcome::Late)) || Instant::now() >= end {
+                break outcome;
             }
-            None => link.run(hash, &script::COMMIT, &keys, &args).await,
+            // There is time left, so the server's clock was taken for too early.
+            self.staging.arm();
+            is_again = true;
         };
-        let outcome = code.map(|code: i64| Outcome::from(code));
         let is_refused = match &outcome {
             Ok(outcome) => *outcome != Outcome::Done,
             // The server had no room for the first thing that the script writes.

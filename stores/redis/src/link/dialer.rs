@@ -16,7 +16,9 @@ use redis::{
 use tokio::time::timeout;
 
 use super::{
-    Settings, error,
+    Settings,
+    clock::{self, Reading},
+    error,
     live::{Live, Pulse},
 };
 
@@ -74,13 +76,13 @@ impl Dialer {
         self.in_time(async {
             let pulse = Arc::new(Pulse::default());
             let mut connection = self.connect(&pulse).await?;
-            let identity = identify(&mut connection).await?;
+            let (identity, time) = identify(&mut connection).await?;
             if let (Some(old), Some(new)) = (old, &identity)
                 && old.run == new.run
             {
                 kill(&mut connection, old.id).await?;
             }
-            Ok((Live::new(connection, pulse), identity))
+            Ok((Live::new(connection, pulse, time), identity))
         })
         .await
     }
@@ -160,12 +162,15 @@ fn config() -> AsyncConnectionConfig {
         .set_pipeline_buffer_size(QUEUE_LEN)
 }
 
-/// `None` when the server does not tell.
-async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Option<Identity>> {
+/// By what the server knows the connection, `None` when it does not tell, and the server's time.
+async fn identify(
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<(Option<Identity>, Reading)> {
     let mut questions = redis::pipe();
     questions.cmd("CLIENT").arg("ID").cmd("INFO").arg("server");
+    questions.add_command(clock::question());
     let mut answers = connection
-        .send_packed_commands(&questions, 0, 2)
+        .send_packed_commands(&questions, 0, 3)
         .await?
         .into_iter();
     let id = answers
@@ -174,12 +179,13 @@ async fn identify(connection: &mut MultiplexedConnection) -> RedisResult<Option<
     let about = answers
         .next()
         .and_then(|about| redis::from_redis_value::<String>(about).ok());
+    let time = answers.next().map_or(Reading::Unknown, Reading::of);
     let run = about.as_deref().and_then(run_id).map(str::to_owned);
     if let (Some(id), Some(run)) = (id, run) {
-        Ok(Some(Identity { run, id }))
+        Ok((Some(Identity { run, id }), time))
     } else {
         tracing::debug!("the redis user may not ask for the connection's identity");
-        Ok(None)
+        Ok((None, time))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     backoff::PAUSE_MAX,
+    clock::{self, Clock, Reading},
     request::{Failure, Reply, Request, UNITS_MAX},
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Live {
     answered: AtomicBool,
     pulse: Arc<Pulse>,
     since: Instant,
+    clock: Clock,
 }
 
 /// What the keeper of a connection waits for.
@@ -55,7 +57,7 @@ impl Pulse {
 }
 
 impl Live {
-    pub(super) fn new(connection: MultiplexedConnection, pulse: Arc<Pulse>) -> Self {
+    pub(super) fn new(connection: MultiplexedConnection, pulse: Arc<Pulse>, time: Reading) -> Self {
         Self {
             connection,
             units: Semaphore::new(UNITS_MAX as usize),
@@ -64,6 +66,7 @@ impl Live {
             answered: AtomicBool::new(false),
             pulse,
             since: Instant::now(),
+            clock: Clock::new(time),
         }
     }
 
@@ -126,6 +129,17 @@ impl Live {
                 Err(Failure::Broken(error))
             }
         }
+    }
+
+    /// The server's time; asks for it if what is known is old, or it must be `anew`.
+    pub(super) async fn time(&self, anew: bool, sent: &AtomicBool) -> Result<Reading, Failure> {
+        let known = self.clock.get();
+        if known == Reading::Refused || !anew && !known.is_due() {
+            return Ok(known);
+        }
+        let question = clock::question();
+        let answer = self.exchange(Request::Command(&question), sent).await?;
+        Ok(self.clock.set(Reading::of(answer.one())))
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Reply, RedisError> {

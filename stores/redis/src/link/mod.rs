@@ -17,6 +17,7 @@
 //! cluster client are not used, since they send again what may have run.
 
 mod backoff;
+mod clock;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod connection;
@@ -42,8 +43,10 @@ use std::{
 
 use larder_store::{Error, ErrorKind, Result};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, Value};
+use tokio::time::Instant;
 
 pub(crate) use backoff::{Backoff, PAUSE_MAX};
+use clock::Reading;
 #[cfg(feature = "cluster")]
 use cluster::Cluster;
 pub(crate) use error::error;
@@ -193,6 +196,26 @@ impl Link {
         convert(value)
     }
 
+    /// When a request that is made now is given up.
+    pub(crate) fn end(&self) -> Instant {
+        Instant::now() + self.0.response_timeout
+    }
+
+    /// The time that the server of this hash will have at this moment or a little earlier, in
+    /// milliseconds; `None` where it may not be asked. It is asked about once a minute, or when it
+    /// must be `anew`.
+    pub(crate) async fn server_time(
+        &self,
+        hash: u64,
+        moment: Instant,
+        anew: bool,
+    ) -> Result<Option<u64>> {
+        let sent = AtomicBool::new(false);
+        let asking = self.0.servers.time(hash, anew, &sent);
+        let reading = self.in_time(&sent, pin!(asking)).await?;
+        Ok(reading.time_at(moment))
+    }
+
     /// A connection of its own for messages; when it breaks, it ends. Takes at most the connect
     /// time-out, in a cluster for each node.
     pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub> {
@@ -285,6 +308,14 @@ impl Servers {
             }
             #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => Box::pin(cluster.value(hash, command, sent)).await,
+        }
+    }
+
+    async fn time(&self, hash: u64, anew: bool, sent: &AtomicBool) -> Result<Reading, Failure> {
+        match self {
+            Self::One(node) => node.time(hash, anew, sent).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => Box::pin(cluster.time(hash, anew, sent)).await,
         }
     }
 

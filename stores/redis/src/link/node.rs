@@ -7,6 +7,7 @@ use larder_store::Result;
 
 use super::{
     Settings,
+    clock::Reading,
     connection::Connection,
     dialer::Dialer,
     request::{Failure, Reply, Request},
@@ -59,17 +60,35 @@ impl Node {
         request: Request<'_>,
         sent: &AtomicBool,
     ) -> Result<Reply, Failure> {
-        let count = self.connections.len() as u64;
-        let index = usize::try_from(hash % count).unwrap_or(0);
-        let connection = &self.connections[index];
         loop {
-            let live = connection.live().await.map_err(Failure::Down)?;
+            let live = self.connection(hash).live().await.map_err(Failure::Down)?;
             match live.exchange(request, sent).await {
                 // The connection was replaced while the request waited to be sent.
                 Err(Failure::Unsent) => {}
                 done => return done,
             }
         }
+    }
+
+    /// The server's time, as the connection of this hash knows it.
+    pub(super) async fn time(
+        &self,
+        hash: u64,
+        anew: bool,
+        sent: &AtomicBool,
+    ) -> Result<Reading, Failure> {
+        loop {
+            let live = self.connection(hash).live().await.map_err(Failure::Down)?;
+            match live.time(anew, sent).await {
+                Err(Failure::Unsent) => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn connection(&self, hash: u64) -> &Connection {
+        let count = self.connections.len() as u64;
+        &self.connections[usize::try_from(hash % count).unwrap_or(0)]
     }
 
     pub(super) fn close(&self) {

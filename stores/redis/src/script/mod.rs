@@ -35,6 +35,8 @@ pub(crate) enum Outcome {
     Lost,
     /// Another version is there.
     Changed,
+    /// Its deadline had passed when it arrived.
+    Late,
 }
 
 impl From<i64> for Outcome {
@@ -43,6 +45,7 @@ impl From<i64> for Outcome {
             0 => Self::Superseded,
             2 => Self::Lost,
             3 => Self::Changed,
+            4 => Self::Late,
             _ => Self::Done,
         }
     }

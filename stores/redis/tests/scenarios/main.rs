@@ -5,6 +5,7 @@
 mod common;
 mod expiry;
 mod fences;
+mod late;
 mod leases;
 mod leftovers;
 mod planted;

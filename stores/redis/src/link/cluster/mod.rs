@@ -28,6 +28,7 @@ use self::{
 };
 use super::{
     Settings,
+    clock::Reading,
     dialer::Dialer,
     node::Node,
     request::{Failure, Request},
@@ -108,6 +109,17 @@ impl Cluster {
             }
         }
         Ok(values)
+    }
+
+    /// The time of the node that has the slot.
+    pub(super) async fn time(
+        &self,
+        hash: u64,
+        anew: bool,
+        sent: &AtomicBool,
+    ) -> Result<Reading, Failure> {
+        let way = self.shared.way(hash)?;
+        self.shared.watched(way.node.time(hash, anew, sent).await)
     }
 
     /// Any node passes messages on to all.
