@@ -2,6 +2,8 @@
 //! and with a server that forgets.
 #![allow(clippy::unwrap_used)] // Of a test, and it says where.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod common;
 mod expiry;
 mod fences;

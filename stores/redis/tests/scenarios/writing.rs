@@ -8,8 +8,8 @@ use larder_store::{Draft, Store, StoreExt};
 use tokio::time::sleep;
 
 use crate::common::{
-    CHUNK, chunks, eventually, finds, is_absent, lasting, left, miss, names, pattern, set, store,
-    store_with, writer,
+    CHUNK, chunks, eventually, finds, hit, is_absent, lasting, left, miss, names, pattern, set,
+    store, store_with, writer,
 };
 
 const TTL: Duration = Duration::from_secs(1);
@@ -150,4 +150,30 @@ async fn a_writer_of_which_a_write_was_cancelled_is_not_committed() {
         is_absent(&store, "a").await;
         eventually("nothing is left", || chunks(&server).is_empty()).await;
     }
+}
+
+/// `cargo test -p larder-redis --release --test scenarios -- --ignored gibibyte`
+#[tokio::test]
+#[ignore = "takes more than a gibibyte of memory, and some seconds"]
+async fn s63_an_object_of_a_gibibyte() {
+    const PIECE: usize = 1 << 20;
+    let server = Server::start();
+    let store = store_with(&server, |builder| builder.chunk_size(1 << 20)).await;
+    let mut writer = writer(&store, "a", Draft::new().len(1 << 30)).await;
+    for piece in 0..1024 {
+        writer.write(pattern(piece, PIECE)).await.unwrap();
+    }
+    assert!(writer.commit().await.unwrap().is_done());
+    let mut body = hit(&store, "a").await.body;
+    let mut read = bytes::BytesMut::new();
+    for piece in 0..1024 {
+        while read.len() < PIECE {
+            read.extend_from_slice(&body.chunk().await.unwrap().expect("not the end"));
+        }
+        assert!(
+            read.split_to(PIECE) == pattern(piece, PIECE),
+            "piece {piece}"
+        );
+    }
+    assert!(body.chunk().await.unwrap().is_none() && read.is_empty());
 }
