@@ -320,14 +320,10 @@ impl Flight {
         lock(&self.state).spool.close_if_left()
     }
 
-    /// Whether it was ever given a fetcher.
-    pub(crate) fn was_lent(&self) -> bool {
-        lock(&self.state).was_lent
-    }
-
-    /// Whether it has a fetcher that did not run.
-    pub(crate) fn has_fetcher(&self) -> bool {
-        lock(&self.state).fetcher.is_some()
+    /// Whether it was given a fetcher that does not come back: it ran, or is for a refresh.
+    pub(crate) fn keeps_fetcher(&self, refreshes: bool) -> bool {
+        let state = lock(&self.state);
+        state.was_lent && (refreshes || state.fetcher.is_none())
     }
 
     pub(crate) fn is_crowded(&self) -> bool {

@@ -58,7 +58,8 @@ impl Reader<'_> {
                 None => return Ok(None),
             },
             Carrier::Direct { tier, object } => {
-                let held = lock(object).take_if(|_| self.may_take(member.flight(), opening));
+                let held = self.may_take(member.flight(), opening);
+                let held = held.then(|| lock(object).take()).flatten();
                 // Boxed: few answers are given so, and every waiting read is spared its size.
                 let direct = Box::pin(self.direct(*tier, opening, held));
                 let Some((metadata, object)) = direct.await? else {
@@ -88,8 +89,7 @@ impl Reader<'_> {
     /// not come back, since it ran or is for the refresh behind, it is for who has lent that.
     fn may_take(&self, flight: &Flight, opening: &Opening) -> bool {
         let is_wanted = self.first || self.ask.range.is_full();
-        let comes_back = opening.stale.is_none() && flight.has_fetcher();
-        self.lender || (is_wanted && (comes_back || !flight.was_lent()))
+        self.lender || (is_wanted && !flight.keeps_fetcher(opening.stale.is_some()))
     }
 
     fn respond(

@@ -210,6 +210,20 @@ async fn a_lease_is_renewed_while_its_fetch_runs_and_given_up_when_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s45_a_panic_of_the_holders_fetcher_gives_the_lease_up() {
+    let (shared, origin) = (faulty(), Origin::default());
+    let [a, b] = two(&shared);
+    let panics = origin.does(async |_| panic!("the fetcher panics, as it is meant to"));
+    a.get_or_fetch(KEY, panics).await.unwrap_err();
+    let began = Instant::now();
+    assert_eq!(reading(&b, origin.gives("v1")).await.unwrap(), "v1");
+    assert!(began.elapsed() < SECOND / 10, "{:?}", began.elapsed());
+    settle(&a).await;
+    settle(&b).await;
+    assert!(is_free(&shared).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_holder_that_died_keeps_the_others_waiting_for_its_lease_only() {
     let (shared, origin) = (faulty(), Origin::default());
     let [_, b] = two(&shared);
