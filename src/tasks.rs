@@ -1,6 +1,13 @@
 //! The engine's tasks: those that must end, those behind, and an orderly close.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_store::KeyBuf;
@@ -61,6 +68,30 @@ impl Tasks {
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         self.tracker.spawn_on(task, &self.runtime)
+    }
+
+    /// Runs what must end, as far as it comes without waiting here and now: most flights end so, and
+    /// are spared a task and the way to another thread. What has to wait becomes a task that
+    /// survives its caller; what panics is dropped, as by its task.
+    pub(crate) fn begin(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send {
+        // Not in the future that is returned, which would have room for it.
+        let mut task = Some(Box::pin(self.tracker.track_future(task)));
+        poll_fn(move |cx| {
+            let Some(mut task) = task.take() else {
+                return Poll::Ready(());
+            };
+            // The caller may be of another runtime, or of none.
+            let entered = self.runtime.enter();
+            let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)));
+            drop(entered);
+            if matches!(polled, Ok(Poll::Pending)) {
+                self.runtime.spawn(task);
+            }
+            Poll::Ready(())
+        })
     }
 
     /// Queues a job behind. While it waits for its slot it ends when the cache is dropped or closed;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_store::{Body, Error, Header, KeyBuf, Metadata, Object, Result, Timestamp};
+use tokio::task::yield_now;
 
 use super::{
     fill::Fill,
@@ -22,6 +23,10 @@ use crate::{
     sync::Mutex,
     tier::Place,
 };
+
+/// The longest body, in bytes, that is written before whoever started the flight has its answer:
+/// what that costs is less than a way to another thread.
+const AT_ONCE_MAX: usize = 16 << 10;
 
 /// What the readers get, and from where.
 pub(crate) struct Answer {
@@ -222,6 +227,11 @@ impl Answer {
             _ => None,
         };
         flight.open(Arc::new(opening));
+        let at_once = (whole.as_ref()).is_some_and(|bytes| bytes.len() <= AT_ONCE_MAX);
+        if source.is_some() || (whole.is_some() && !at_once) {
+            // Who started the flight may be the one that polls it, and has its answer now.
+            yield_now().await;
+        }
         match (source, whole) {
             // Boxed: most flights never get here, and all are spared its size.
             (Some(body), _) => Box::pin(stream(engine, flight, plan, &mut fill, body)).await?,

@@ -86,7 +86,16 @@ pub(crate) async fn read<F: Fetch>(
                 .take()
                 .or_else(|| fetch.take().and_then(Fetch::boxed))
         };
-        let (member, first) = board(engine, &key, ask, fetches, anew, &mut lend)?;
+        let (member, boarded) = board(engine, &key, fetches, anew, &mut lend)?;
+        let first = boarded != Boarded::Joined;
+        if let Boarded::Started { anew } = boarded {
+            let flight = Arc::clone(member.flight());
+            let plan = ask.plan(engine, anew);
+            engine
+                .tasks
+                .begin(drive(Arc::clone(engine), flight, plan))
+                .await;
+        }
         // What may be served while a refresh runs will do, as long as it may; but not for whom it
         // was there no more.
         let accepts = |meanwhile: &Opening| {
@@ -147,46 +156,24 @@ fn regain(flight: &Flight, given_back: &mut Option<BoxFetch>) -> bool {
     given_back.is_some()
 }
 
-/// Joins the key's flight, or starts one. Says whether this read started it.
+/// Joins the key's flight, or starts one.
 fn board(
     engine: &Arc<Engine>,
     key: &KeyBuf,
-    ask: &Ask,
     fetches: bool,
     anew: bool,
     lend: &mut dyn FnMut(Boarded) -> Option<BoxFetch>,
-) -> Result<(Member, bool)> {
+) -> Result<(Member, Boarded)> {
     let limits = engine.settings.spool;
     let since = engine.since();
     let start = |fetcher| Flight::new(key.clone(), limits, fetcher).since(since);
     let joins = |flight: &Flight| engine.joins(flight.since);
     let joined = engine.flights.join(key, fetches, anew, joins, lend, start);
-    let Some((member, boarded)) = joined else {
+    let Some(joined) = joined else {
         count(&engine.counts.flights_refused);
         return Err(refused(ErrorKind::Full, "too many flights are under way"));
     };
-    if let Boarded::Started { anew } = boarded {
-        let (max_age, none, skip_first) = (ask.max_age, ask.refresh, ask.skip_first);
-        let accept = Accept {
-            max_age,
-            stale: true,
-            none,
-            skip_first,
-        };
-        let plan = Plan {
-            policy: ask.policy().or(engine.policy),
-            accept,
-            anew,
-            behind: false,
-        };
-        // Boxed here: on its way into the runtime it would be moved three times.
-        engine.tasks.spawn(Box::pin(drive(
-            Arc::clone(engine),
-            Arc::clone(member.flight()),
-            plan,
-        )));
-    }
-    Ok((member, boarded != Boarded::Joined))
+    Ok(joined)
 }
 
 impl Opening {
@@ -219,6 +206,22 @@ impl Ask {
             self.policy().check()
         } else {
             Ok(())
+        }
+    }
+
+    /// What a flight is started for.
+    fn plan(&self, engine: &Engine, anew: bool) -> Plan {
+        let accept = Accept {
+            max_age: self.max_age,
+            stale: true,
+            none: self.refresh,
+            skip_first: self.skip_first,
+        };
+        Plan {
+            policy: self.policy().or(engine.policy),
+            accept,
+            anew,
+            behind: false,
         }
     }
 
