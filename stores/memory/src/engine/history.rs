@@ -4,12 +4,12 @@
 //! its main queue. How many objects there will be is not known beforehand, and a memory that is too
 //! long is worse than one that is too short: of a loop that is longer than the store everything
 //! comes back, and drives out what would have been hit. So the memory follows the number of
-//! entries, and there is a second lesson, from the main queue's own victims. While those are not
-//! missed, the main queue holds too much, and what comes back after a long time is let in as well;
-//! when most of them are missed, hardly anything is let in.
+//! entries, and what comes back is let in by what was learned: see [`Lesson`].
 //!
 //! A history is a table of fingerprints in sets of four, in which the oldest give way. It can
 //! mistake one key for another, which at worst lets in an object too many.
+
+use super::lesson::Lesson;
 
 /// What a history makes of a key: where its slots are, and how it is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +24,13 @@ pub(super) enum Queue {
 }
 
 /// The history of a part of the keys.
-///
-/// Ages are counted in victims of probation, and compared with the number of entries.
 pub(super) struct History {
     /// Fingerprint, queue and time of each; zero is free. A power of two, once there is any.
     slots: Vec<u64>,
     slots_max: usize,
-    entries: u64,
     /// Victims of probation.
     time: u64,
-    /// Victims of the main queue of late, and how many of them were asked for again.
-    left_main: f64,
-    missed: f64,
-    /// The sum of the shares of those that came back, not yet spent on letting one in.
-    credit: f64,
+    lesson: Lesson,
 }
 
 /// Slots in which a key may be.
@@ -46,31 +39,11 @@ const WAYS: usize = 4;
 /// Slots for each entry, unless that is more than `slots_max`.
 const SLOTS_PER_ENTRY: u64 = 4;
 
-/// After as many victims of probation as this many times the entries, nothing is remembered.
-const WINDOW: f64 = 4.0;
-
-/// Up to this part of the entries, what comes back does so soon.
-const SOON: f64 = 0.5;
-
-/// The part of the main queue's victims that is missed: up to the first all that come back are let
-/// in, from the second on [`SHARE_MIN`] of them; for those that come back soon, and for the others.
-const MISSED_SOON: (f64, f64) = (0.7, 0.9);
-const MISSED_LATE: (f64, f64) = (0.1, 0.3);
-
-/// What is let in at least of those that come back, so that there is always something to learn
-/// from.
-const SHARE_MIN: f64 = 0.01;
-
-/// Victims of the main queue after which older ones count half, as a part of the entries; an eighth
-/// of it is the least that a share is told from.
-const LESSON: f64 = 0.25;
-
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 const MAIN: u64 = 1 << TIME_BITS;
 const PRINT_MASK: u64 = !(TIME_MASK | MAIN);
 
-#[allow(clippy::cast_precision_loss)] // Shares, not accounts.
 impl History {
     /// A history of at most this many slots of 8 bytes, and always of a few.
     pub(super) fn new(slots_max: usize) -> Self {
@@ -78,61 +51,43 @@ impl History {
         Self {
             slots: Vec::new(),
             slots_max: below.max(WAYS * 4),
-            entries: 0,
             time: 0,
-            left_main: 0.0,
-            missed: 0.0,
-            credit: 0.0,
+            lesson: Lesson::default(),
         }
     }
 
     /// Notes that an entry is put in, and tells whether it is worth keeping for what is known of
-    /// its key.
-    pub(super) fn enter(&mut self, mark: Mark) -> bool {
-        self.entries += 1;
+    /// its key and its weight.
+    pub(super) fn enter(&mut self, mark: Mark, weight: u64) -> bool {
+        self.lesson.enter(weight);
         let Some(slot) = self.find(mark) else {
-            return false;
+            return self.lesson.admits_new();
         };
         let found = std::mem::take(&mut self.slots[slot]);
-        let age = (self.time.wrapping_sub(found) & TIME_MASK) as f64;
-        let entries = self.entries as f64;
-        if age > WINDOW * entries {
-            return false;
-        }
-        if found & MAIN != 0 {
-            self.missed += 1.0;
-            return false;
-        }
-        let soon = age <= SOON * entries;
-        self.credit += self.share(if soon { MISSED_SOON } else { MISSED_LATE });
-        let enough = self.credit >= 1.0;
-        if enough {
-            self.credit -= 1.0;
-        }
-        enough
+        let age = self.time.wrapping_sub(found) & TIME_MASK;
+        let left = if found & MAIN == 0 {
+            Queue::Probation
+        } else {
+            Queue::Main
+        };
+        self.lesson.admits(left, age, weight)
     }
 
     /// Notes that an entry was replaced or removed.
-    pub(super) fn forget(&mut self) {
-        self.entries = self.entries.saturating_sub(1);
+    pub(super) fn forget(&mut self, weight: u64) {
+        self.lesson.leave(weight);
     }
 
     /// Notes that an entry had to make room.
-    pub(super) fn evict(&mut self, mark: Mark, from: Queue) {
-        self.forget();
+    pub(super) fn evict(&mut self, mark: Mark, weight: u64, from: Queue) {
+        self.lesson.leave(weight);
+        self.lesson.evict(from);
         let queue = match from {
             Queue::Probation => {
                 self.time = (self.time + 1) & TIME_MASK;
                 0
             }
-            Queue::Main => {
-                self.left_main += 1.0;
-                if self.left_main > self.entries as f64 * LESSON {
-                    self.left_main /= 2.0;
-                    self.missed /= 2.0;
-                }
-                MAIN
-            }
+            Queue::Main => MAIN,
         };
         self.grow();
         let slot = self.find(mark).unwrap_or_else(|| self.oldest(mark));
@@ -142,16 +97,6 @@ impl History {
     /// Notes that all entries are gone.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.slots_max);
-    }
-
-    /// How much of what comes back is let in, by how many victims of the main queue are missed.
-    fn share(&self, (low, high): (f64, f64)) -> f64 {
-        let known = self
-            .left_main
-            .max(self.entries as f64 * LESSON / 8.0)
-            .max(1.0);
-        let missed = self.missed / known;
-        SHARE_MIN.powf(((missed - low) / (high - low)).clamp(0.0, 1.0))
     }
 
     fn set(&self, mark: Mark) -> std::ops::Range<usize> {
@@ -186,7 +131,7 @@ impl History {
             self.slots = vec![0; WAYS * 4];
         }
         while self.slots.len() < self.slots_max
-            && (self.slots.len() as u64) < self.entries * SLOTS_PER_ENTRY
+            && (self.slots.len() as u64) < self.lesson.entries() * SLOTS_PER_ENTRY
         {
             self.slots.extend_from_within(..);
         }
@@ -216,6 +161,9 @@ impl Mark {
 mod tests {
     use super::*;
 
+    /// Of every entry.
+    const WEIGHT: u64 = 100;
+
     fn mark(number: u64) -> Mark {
         Mark::new(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
@@ -224,7 +172,7 @@ mod tests {
     fn full() -> History {
         let mut history = History::new(1 << 20);
         for number in 0..1_000 {
-            assert!(!history.enter(mark(number)));
+            assert!(!history.enter(mark(number), WEIGHT));
         }
         history
     }
@@ -232,8 +180,8 @@ mod tests {
     /// Puts new entries in; one leaves probation for each.
     fn pass(history: &mut History, from: u64, count: u64) {
         for number in from..from + count {
-            history.evict(mark(number), Queue::Probation);
-            history.enter(mark(1_000_000 + number));
+            history.evict(mark(number), WEIGHT, Queue::Probation);
+            history.enter(mark(1_000_000 + number), WEIGHT);
         }
     }
 
@@ -241,43 +189,12 @@ mod tests {
     fn what_comes_back_in_the_window_is_let_in() {
         let mut history = full();
         pass(&mut history, 0, 3_900);
-        assert!(history.enter(mark(3_800)), "soon");
-        assert!(history.enter(mark(100)), "late");
-        assert!(!history.enter(mark(100)), "a second time");
-        assert!(!history.enter(mark(900_000)), "never seen");
+        assert!(history.enter(mark(3_800), WEIGHT), "soon");
+        assert!(history.enter(mark(100), WEIGHT), "late");
+        assert!(!history.enter(mark(100), WEIGHT), "a second time");
+        assert!(!history.enter(mark(900_000), WEIGHT), "never seen");
         pass(&mut history, 10_000, 500);
-        assert!(!history.enter(mark(50)), "after the window");
-    }
-
-    /// A hundred rounds of ten that leave the main queue, of which `missed` come back.
-    fn lesson(missed: u64) -> History {
-        let mut history = full();
-        for round in 0..100 {
-            for number in 0..10 {
-                history.evict(mark(round * 10 + number), Queue::Main);
-                history.enter(mark(2_000_000 + round * 10 + number));
-            }
-            for number in 0..missed {
-                assert!(!history.enter(mark(round * 10 + number)));
-                history.forget();
-            }
-        }
-        history
-    }
-
-    fn let_in(mut history: History, after: u64) -> usize {
-        pass(&mut history, 10_000, after);
-        let back = 10_000..10_000 + 100;
-        back.filter(|number| history.enter(mark(*number))).count()
-    }
-
-    #[test]
-    fn the_main_queues_victims_teach_what_is_let_in() {
-        assert_eq!(let_in(lesson(0), 200), 100);
-        assert_eq!(let_in(lesson(0), 2_000), 100);
-        assert_eq!(let_in(lesson(5), 200), 100, "soon");
-        assert!(let_in(lesson(5), 2_000) <= 2, "late");
-        assert!(let_in(lesson(10), 200) <= 2, "soon");
+        assert!(!history.enter(mark(50), WEIGHT), "after the window");
     }
 
     #[test]
@@ -285,32 +202,32 @@ mod tests {
         let mut history = History::new(3_000);
         assert_eq!(history.slots.len(), 0, "nothing has left");
         for number in 0..10 {
-            history.enter(mark(number));
+            history.enter(mark(number), WEIGHT);
         }
-        history.evict(mark(5), Queue::Probation);
+        history.evict(mark(5), WEIGHT, Queue::Probation);
         let before = history.slots.len();
         for number in 10..100_000 {
-            history.enter(mark(number));
+            history.enter(mark(number), WEIGHT);
         }
-        history.evict(mark(6), Queue::Probation);
+        history.evict(mark(6), WEIGHT, Queue::Probation);
         assert!(before < 100 && history.slots.len() == 2_048);
-        assert!(history.enter(mark(5)), "kept while the table grew");
+        assert!(history.enter(mark(5), WEIGHT), "kept while the table grew");
         history.clear();
-        assert!(history.slots.is_empty() && !history.enter(mark(6)));
+        assert!(history.slots.is_empty() && !history.enter(mark(6), WEIGHT));
     }
 
     #[test]
     fn the_oldest_give_way() {
         let mut history = History::new(0);
         for number in 0..1_000 {
-            history.enter(mark(number));
+            history.enter(mark(number), WEIGHT);
         }
         for number in 0..1_000 {
-            history.evict(mark(number), Queue::Probation);
-            history.enter(mark(5_000 + number));
+            history.evict(mark(number), WEIGHT, Queue::Probation);
+            history.enter(mark(5_000 + number), WEIGHT);
         }
         assert_eq!(history.slots.len(), 16);
-        let back = (0..1_000).filter(|number| history.enter(mark(*number)));
+        let back = (0..1_000).filter(|number| history.enter(mark(*number), WEIGHT));
         let back: Vec<_> = back.collect();
         assert!((8..=16).contains(&back.len()), "{back:?}");
         assert!(back.iter().all(|number| *number > 900), "{back:?}");

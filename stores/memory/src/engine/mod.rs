@@ -8,6 +8,7 @@
 //! `s3_fifo` is the default; `moka` comes with the feature of its name.
 
 mod history;
+mod lesson;
 #[cfg(feature = "moka")]
 mod moka;
 mod s3_fifo;

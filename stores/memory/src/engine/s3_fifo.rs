@@ -2,7 +2,7 @@
 //!
 //! The algorithm is that of "FIFO queues are all you need for cache eviction" (Yang et al., SOSP
 //! 2023), here with CLOCK rings for queues, and with a memory of its own for what has left: see
-//! [`History`].
+//! [`History`] for what goes on to the main queue, beside what is hit in probation.
 
 use std::{
     hash::BuildHasher,
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{config::Limits, entry::Entry};
 
-/// The share of a shard that its main queue may take; the rest is for what comes first.
-const HOT_SHARE: f64 = 0.97;
+/// The share of a shard that its main queue may take; the rest is for what comes first. Less would
+/// find less of everything but of what is asked for soonest after it came, which the history sees.
+const HOT_SHARE: f64 = 0.98;
 
 /// Bytes of capacity for each slot of the history, which has 8 bytes.
 const BYTES_PER_SLOT: u64 = 512;
@@ -113,7 +114,7 @@ impl S3Fifo {
         let version = entry.version();
         let mut gone = Gone::default();
         let (mut history, mark) = self.history(key);
-        let keep = history.enter(mark);
+        let keep = history.enter(mark, entry.weight);
         drop(history);
         let mut left = self.put(key, entry);
         // What replaces a lighter entry takes its place before room is made, and may be the very
@@ -133,10 +134,10 @@ impl S3Fifo {
             // Under the key itself it is what was replaced, and no eviction, unless it is the new
             // entry again.
             if left.key != *key || left.entry.version() == version {
-                history.evict(mark, left.from);
+                history.evict(mark, left.entry.weight, left.from);
                 gone.evictions += 1;
             } else {
-                history.forget();
+                history.forget(left.entry.weight);
             }
             drop(history);
             gone.entries.push(left.entry);
@@ -153,7 +154,7 @@ impl S3Fifo {
 
     pub(super) fn remove(&self, key: &str) -> Option<Entry> {
         let (_, entry) = self.cache.remove(key)?;
-        self.history(key).0.forget();
+        self.history(key).0.forget(entry.weight);
         Some(entry)
     }
 
