@@ -15,7 +15,7 @@ use crate::{
     policy::Policy,
     read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
     suspects::Suspects,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
     tasks::{Pool, Tasks},
     tier::Place,
     turns::Turns,
@@ -117,6 +117,9 @@ impl Engine {
 /// dropped outside of the lock.
 pub(crate) struct Failures {
     known: Mutex<HashMap<KeyBuf, Failure>>,
+    /// How many there are: as a rule none, and then no read takes the lock. What one flight of a key
+    /// has added the next one sees, since both have held the flights' lock.
+    len: AtomicUsize,
     max: usize,
 }
 
@@ -137,18 +140,23 @@ impl Failures {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             known: Mutex::default(),
+            len: AtomicUsize::new(0),
             max,
         }
     }
 
     /// The error of the key's last fetch, if it is to be given again.
     pub(crate) fn get(&self, key: &str, now: Timestamp) -> Option<Error> {
+        if self.is_empty() {
+            return None;
+        }
         let mut known = lock(&self.known);
         let failure = known.get(key)?;
         if failure.holds(now) {
             return Some(failure.error.clone());
         }
         let expired = known.remove(key);
+        self.len.store(known.len(), Ordering::Release);
         drop(known);
         drop(expired);
         None
@@ -173,13 +181,24 @@ impl Failures {
             };
             replaced = known.insert(key.clone(), failure);
         }
+        self.len.store(known.len(), Ordering::Release);
         drop(known);
         drop((gone, replaced));
     }
 
     pub(crate) fn clear(&self, key: &str) {
-        let gone = lock(&self.known).remove(key);
+        if self.is_empty() {
+            return;
+        }
+        let mut known = lock(&self.known);
+        let gone = known.remove(key);
+        self.len.store(known.len(), Ordering::Release);
+        drop(known);
         drop(gone);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
     }
 
     pub(crate) fn len(&self) -> usize {

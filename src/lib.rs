@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod attempt;
 mod behind;
 mod breaker;
 mod builder;
@@ -23,6 +24,7 @@ mod sync;
 mod tasks;
 mod tier;
 mod turns;
+mod within;
 mod write;
 
 pub use breaker::Breaker;

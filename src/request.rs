@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     fetch::Fetch,
     freshness::Freshness,
     policy::Policy,
-    read::{Ask, read},
+    read::{Ask, answer_whole, flight::Member, join_whole, read},
     refresh::refresh_behind,
     response::{Content, Described, Response, Status},
 };
@@ -109,6 +109,7 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
     fn into_future(self) -> Reading<'a, F> {
         Reading {
             request: Some(self),
+            member: None,
             later: None,
         }
     }
@@ -117,6 +118,8 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 /// The future of a [`Request`].
 pub struct Reading<'a, F> {
     request: Option<Request<'a, F>>,
+    /// Its place in a flight of another's, while that is all there is to wait for.
+    member: Option<Member>,
     later: Option<Later<'a>>,
 }
 
@@ -148,16 +151,26 @@ impl<'a, F: Fetch + 'a> Future for Reading<'a, F> {
         if let Some(later) = &mut this.later {
             return later.as_mut().poll(cx);
         }
-        // Borrowed while it can be answered at once: a move costs more than a look-up.
-        let first = this.request.as_mut().expect(AGAIN).first(cx);
-        if let First::Answer(result) = first {
-            this.request = None;
-            return Poll::Ready(result);
-        }
-        let request = this.request.take().expect(AGAIN);
+        // Borrowed while it can be answered from here: a move costs more than a look-up.
+        let request = this.request.as_mut().expect(AGAIN);
+        let first = match &this.member {
+            Some(_) => First::Fly,
+            None => request.first(cx),
+        };
         let later: Later<'a> = match first {
-            First::Wait(reply) => Box::pin(request.wait(reply)),
-            _ => Box::pin(request.fly()),
+            First::Answer(result) => {
+                this.request = None;
+                return Poll::Ready(result);
+            }
+            First::Wait(reply) => Box::pin(this.request.take().expect(AGAIN).wait(reply)),
+            First::Fly => {
+                if let Some(answer) = ready!(request.join(&mut this.member, cx)) {
+                    (this.request, this.member) = (None, None);
+                    return Poll::Ready(answer);
+                }
+                let member = this.member.take();
+                Box::pin(this.request.take().expect(AGAIN).fly(member))
+            }
         };
         this.later.insert(later).as_mut().poll(cx)
     }
@@ -229,6 +242,31 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
 }
 
 impl<'a, F: Fetch + 'a> Request<'a, F> {
+    /// Waits in the flight of another for what comes whole. `None` where there is no such flight,
+    /// or it takes more than that.
+    fn join(
+        &mut self,
+        member: &mut Option<Member>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Response>>> {
+        let (engine, ask, fetches) = (self.engine, &self.ask, self.fetches);
+        if member.is_none() {
+            let lend = || self.fetch.take().and_then(Fetch::boxed);
+            let boarding = join_whole(engine, self.key, ask, fetches, cx.waker(), lend);
+            let Some(boarding) = boarding else {
+                return Poll::Ready(None);
+            };
+            *member = Some(boarding.member);
+            if boarding.waits {
+                return Poll::Pending;
+            }
+        }
+        match (member, Key::new(self.key)) {
+            (Some(member), Ok(key)) => answer_whole(engine, key, ask, member, cx),
+            _ => Poll::Ready(None),
+        }
+    }
+
     /// Sees that a refresh is running behind, if this request can fetch.
     fn revalidate(&mut self) {
         let (engine, key) = (self.engine, self.key);
@@ -259,11 +297,14 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             // It had its time; the flight does not wait for it again.
             Err(_) => self.ask.skip_first = true,
         }
-        self.fly().await
+        self.fly(None).await
     }
 
     /// Not an async function, whose future would have room for the request twice.
-    fn fly(self) -> impl Future<Output = Result<Response>> + Send + use<'a, F> {
+    fn fly(
+        self,
+        member: Option<Member>,
+    ) -> impl Future<Output = Result<Response>> + Send + use<'a, F> {
         let Self {
             engine,
             key,
@@ -273,7 +314,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         } = self;
         async move {
             let key = KeyBuf::new(key)?;
-            read(engine, key, &ask, fetch, fetches).await
+            read(engine, key, &ask, fetch, fetches, member).await
         }
     }
 }

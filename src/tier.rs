@@ -1,12 +1,12 @@
 //! A store and its place in the stack.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Header, Result, Store};
 use tokio::runtime::Handle;
 
 use crate::{
+    attempt::Attempt,
     breaker::{Breaker, Guard},
     counters::{TierCounts, count},
     response::Source,
@@ -169,7 +169,7 @@ pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) tier: Tier,
     pub(crate) counts: TierCounts,
-    guard: Option<Arc<Guard>>,
+    pub(crate) guard: Option<Arc<Guard>>,
 }
 
 impl Place {
@@ -215,72 +215,46 @@ impl Place {
         header
     }
 
-    /// Runs one operation of the store within the tier's time-out. A failure, a panic among them,
-    /// is counted and traced; it says nothing about the reader.
-    pub(crate) async fn attempt<F, T>(
+    /// One operation of the store, within the tier's time-out.
+    pub(crate) fn attempt<F, T>(
         &self,
         what: &'static str,
         call: impl FnOnce() -> F,
-    ) -> Result<T>
+    ) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<T>>,
     {
-        self.within(self.tier.timeout, what, call).await
+        self.within(self.tier.timeout, what, call)
     }
 
     /// As [`attempt`](Self::attempt), within another bound.
-    pub(crate) async fn within<F, T>(
+    pub(crate) fn within<F, T>(
         &self,
         bound: Duration,
         what: &'static str,
         call: impl FnOnce() -> F,
-    ) -> Result<T>
+    ) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<T>>,
     {
-        let Some(guard) = &self.guard else {
-            return self.bounded(bound, what, call).await;
-        };
-        if !guard.admits() {
-            count(&self.counts.spared);
-            let message = format!("{what} was not tried, the tier {} is away", self.name);
-            return Err(Error::new(ErrorKind::Unavailable, message));
-        }
-        let result = self.bounded(bound, what, call).await;
-        guard.ended(result.as_ref().err());
-        result
+        Attempt::new(self, bound, true, what, call)
     }
 
     /// As [`within`](Self::within), also while the breaker is open.
-    pub(crate) async fn bounded<F, T>(
+    pub(crate) fn bounded<F, T>(
         &self,
         bound: Duration,
         what: &'static str,
         call: impl FnOnce() -> F,
-    ) -> Result<T>
+    ) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<T>>,
     {
-        // The call itself may panic, not only its reply: both run under the catch.
-        let operation = AssertUnwindSafe(async { call().await }).catch_unwind();
-        let result = match tokio::time::timeout(bound, operation).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => {
-                let message = format!("{what} panicked in the tier {}", self.name);
-                Err(Error::new(ErrorKind::Other, message))
-            }
-            Err(_elapsed) => Err(Error::timeout(format!(
-                "{what} took longer than {bound:?} in the tier {}",
-                self.name
-            ))),
-        };
-        if let Err(error) = &result {
-            self.note(what, error);
-        }
-        result
+        Attempt::new(self, bound, false, what, call)
     }
 
-    fn note(&self, what: &'static str, error: &Error) {
+    /// Counts and traces a failure.
+    pub(crate) fn note(&self, what: &'static str, error: &Error) {
         match error.kind() {
             ErrorKind::TooLarge | ErrorKind::Full => count(&self.counts.refused),
             ErrorKind::Timeout => count(&self.counts.timeouts),

@@ -152,7 +152,12 @@ fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
     })
 }
 
-async fn publish(engine: Arc<Engine>, key: KeyBuf, turn: TakeTurn, fill: Fill) -> Result<Written> {
+async fn publish(
+    engine: Arc<Engine>,
+    key: KeyBuf,
+    turn: TakeTurn,
+    mut fill: Fill,
+) -> Result<Written> {
     let turn = turn.await;
     engine.flights.retire(&key);
     engine.behind.forget(&key);

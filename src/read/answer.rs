@@ -19,7 +19,7 @@ use crate::{
     counters::count,
     engine::Engine,
     fetch::{Fetched, Found},
-    response::{Source, Stale},
+    response::{self, Stale},
     sync::Mutex,
     tier::Place,
 };
@@ -32,7 +32,7 @@ const AT_ONCE_MAX: usize = 16 << 10;
 pub(crate) struct Answer {
     pub(super) header: Arc<Header>,
     pub(super) len: Option<u64>,
-    pub(super) source: Source,
+    pub(super) source: response::Source,
     pub(super) stale: Option<Stale>,
     pub(super) revalidated: bool,
     pub(super) origin: Origin,
@@ -61,10 +61,15 @@ impl Answer {
         let no_store = fetched.no_store;
         let mut header = Header::default();
         let (len, source, origin, revalidated) = match (fetched.found, candidate) {
-            (Found::Body(body), _) => (body.len(), Source::Origin, Origin::Body(body), false),
+            (Found::Body(body), _) => (
+                body.len(),
+                response::Source::Origin,
+                Origin::Body(body),
+                false,
+            ),
             (Found::Absent, _) => {
                 header.absent = true;
-                (Some(0), Source::Origin, Origin::Absent, false)
+                (Some(0), response::Source::Origin, Origin::Absent, false)
             }
             (Found::NotModified, Some(Hit { tier, object, .. })) => {
                 count(&engine.counts.revalidated);
@@ -95,29 +100,6 @@ impl Answer {
             origin,
             no_store,
         })
-    }
-
-    /// The seats as they are now. An entry that was evicted while the origin was asked about it is
-    /// written again, under the fence that was taken before: a delete would have ended that.
-    pub(super) async fn still_held(
-        &self,
-        engine: &Engine,
-        key: &KeyBuf,
-        mut seats: Vec<Seat>,
-    ) -> Vec<Seat> {
-        if !self.revalidated {
-            return seats;
-        }
-        for (seat, place) in seats.iter_mut().zip(&engine.tiers) {
-            if let Seat::Held(fence, _) = seat {
-                let stat = || place.store().stat(key.as_key());
-                let found = place.attempt("asking for metadata", stat).await;
-                if matches!(found, Ok(None)) {
-                    *seat = Seat::Missed(fence.clone());
-                }
-            }
-        }
-        seats
     }
 
     /// What each tier has to do.
@@ -199,73 +181,110 @@ impl Answer {
     }
 
     /// Opens the flight, streams the source into the lanes, and commits them.
-    pub(super) async fn land(
+    pub(super) fn land<'a>(
+        self,
+        engine: &'a Arc<Engine>,
+        flight: &'a Arc<Flight>,
+        plan: &'a Plan,
+        lanes: Vec<Lane>,
+    ) -> impl Future<Output = Result<()>> + Send + use<'a> {
+        // What is done at once is not in the future, which has no room for it then.
+        let is_stored = matches!(self.origin, Origin::Tier(..));
+        let (mut fill, source) = self.open(engine, flight, plan, lanes);
+        async move {
+            match source {
+                Source::Nothing => fill.open(engine, &flight.key, true).await,
+                // Boxed: most flights never get here, and all are spared its size.
+                Source::Body(body) => {
+                    Box::pin(stream(engine, flight, plan, &mut fill, body)).await?;
+                }
+                Source::Whole(bytes) => pour(engine, flight, &mut fill, bytes).await,
+            }
+            if let Some(leases) = &engine.leases
+                && !is_stored
+                && !flight.is_retired()
+                && !fill.is_shared(engine)
+            {
+                // It was too large, as far as one can tell: that is known only now.
+                leases.answered(&flight.key, false);
+            }
+            commit(engine, flight, &mut fill).await;
+            if plan.accept.none {
+                // Whoever asked has the answer already: nobody waits for this.
+                engine.tell_behind(&flight.key);
+            }
+            Ok(())
+        }
+    }
+
+    /// Opens the flight; gives what is to be brought to the tiers.
+    fn open(
         mut self,
         engine: &Arc<Engine>,
         flight: &Arc<Flight>,
         plan: &Plan,
         lanes: Vec<Lane>,
-    ) -> Result<()> {
+    ) -> (Fill, Source) {
         // What was missed since the flight began, it may have missed as well.
         let generation = flight.since.generation;
         if self.header.generation != generation {
             Arc::make_mut(&mut self.header).generation = generation;
         }
         let fills = lanes.iter().any(Lane::is_write);
-        let mut fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
+        let fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
         let is_stored = matches!(self.origin, Origin::Tier(..));
         let (header, len) = (Arc::clone(&self.header), self.len);
-        let (opening, source) = self.opening(fills);
-        let source = match (source, len) {
-            (Some(body), Some(len)) if is_stored => {
-                Some(resumed(engine, flight, *plan, header, len, body))
-            }
-            (source, _) => source,
-        };
-        let whole = match &opening.carrier {
-            Carrier::Whole(bytes) => Some(bytes.clone()),
-            _ => None,
+        let (opening, body) = self.opening(fills);
+        let source = match (body, &opening.carrier) {
+            (Some(body), _) => Source::Body(match len {
+                Some(len) if is_stored => resumed(engine, flight, *plan, header, len, body),
+                _ => body,
+            }),
+            (None, Carrier::Whole(bytes)) => Source::Whole(bytes.clone()),
+            (None, _) => Source::Nothing,
         };
         flight.open(Arc::new(opening));
-        let at_once = (whole.as_ref()).is_some_and(|bytes| bytes.len() <= AT_ONCE_MAX);
-        if source.is_some() || (whole.is_some() && !at_once) {
-            // Who started the flight may be the one that polls it, and has its answer now.
-            yield_now().await;
-        }
-        match (source, whole) {
-            // Boxed: most flights never get here, and all are spared its size.
-            (Some(body), _) => Box::pin(stream(engine, flight, plan, &mut fill, body)).await?,
-            (None, Some(bytes)) => pour(engine, flight, &mut fill, &bytes).await,
-            (None, None) => fill.open(engine, &flight.key, true).await,
-        }
-        if let Some(leases) = &engine.leases
-            && !is_stored
-            && !flight.is_retired()
-            && !fill.is_shared(engine)
-        {
-            // It was too large, as far as one can tell: that is known only now.
-            leases.answered(&flight.key, false);
-        }
-        commit(engine, flight, fill).await;
-        if plan.accept.none {
-            // Whoever asked has the answer already: nobody waits for this.
-            engine.tell_behind(&flight.key);
-        }
-        Ok(())
+        (fill, source)
     }
 }
 
+/// The seats as they are now. An entry that was evicted while the origin was asked about it is
+/// written again, under the fence that was taken before: a delete would have ended that.
+pub(super) async fn still_held(engine: &Engine, key: &KeyBuf, seats: &mut [Seat]) {
+    for (seat, place) in seats.iter_mut().zip(&engine.tiers) {
+        if let Seat::Held(fence, _) = seat {
+            let stat = || place.store().stat(key.as_key());
+            let found = place.attempt("asking for metadata", stat).await;
+            if matches!(found, Ok(None)) {
+                *seat = Seat::Missed(fence.clone());
+            }
+        }
+    }
+}
+
+/// What a flight brings to the tiers.
+enum Source {
+    /// Only what is there is to be renewed or removed.
+    Nothing,
+    Whole(Bytes),
+    Body(Body),
+}
+
 /// Writes a whole object to the lanes; its readers have it already.
-async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: &Bytes) {
+async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: Bytes) {
     flight.finish();
+    if bytes.len() > AT_ONCE_MAX {
+        // Who started the flight may be the one that polls it, and has an answer to go on with.
+        yield_now().await;
+    }
     fill.open(engine, &flight.key, true).await;
     if !bytes.is_empty() {
-        fill.write(engine, None, bytes).await;
+        fill.write(engine, None, &bytes).await;
     }
 }
 
 /// Publishes in the key's turn, unless something newer has come.
-async fn commit(engine: &Arc<Engine>, flight: &Flight, fill: Fill) {
+async fn commit(engine: &Arc<Engine>, flight: &Flight, fill: &mut Fill) {
     if fill.is_empty() {
         return;
     }

@@ -1,11 +1,12 @@
 //! The task that drives a flight: look, fetch, open, stream, commit.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use larder_store::{Error, ErrorKind, Result, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    answer::{Answer, Origin},
+    answer::{Answer, Origin, still_held},
     flight::{Carrier, Flight, Opening},
     lane::Lane,
     look::{Hit, Look, Seat, look},
@@ -30,12 +31,14 @@ pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) 
         flight: &flight,
         end: None,
     };
-    let cut = engine.tasks.cut.clone();
     let mut refresher = None;
-    landing.end = Some(tokio::select! {
-        biased;
-        end = fly(&engine, &flight, &plan, &mut refresher) => end,
-        () = cut.cancelled() => Err(Error::closed("the cache")),
+    landing.end = Some({
+        let flown = pin!(fly(&engine, &flight, &plan, &mut refresher));
+        tokio::select! {
+            biased;
+            end = flown => end,
+            () = engine.tasks.cut.cancelled() => Err(Error::closed("the cache")),
+        }
     });
     drop(landing);
     // A refresh is a flight of its own, which this one would have been in the way of.
@@ -68,6 +71,9 @@ impl Drop for Landing<'_> {
 
 /// The read path below tier 0, in one function: an error is the flight's. What it served stale is
 /// to be refreshed with `refresher`, once it has landed.
+//
+// Each future of an async function lies within the one that awaits it, and all are moved with it:
+// the long one, the landing, is awaited here and nowhere deeper.
 async fn fly(
     engine: &Arc<Engine>,
     flight: &Arc<Flight>,
@@ -83,76 +89,97 @@ async fn fly(
         drop(turn);
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
-    if look.hit.is_some() {
-        return found(engine, flight, plan, look, refresher).await;
-    }
-    // A refresh asks, whatever was answered before it.
-    let known = if plan.accept.none {
-        None
-    } else {
-        engine.failures.get(&flight.key, engine.now())
+    let asked = match look.hit {
+        Some(_) => Asked::Found,
+        None => ask(engine, flight, plan, &mut look).await?,
     };
-    let fetched = match known {
-        Some(error) => {
-            count(&engine.counts.error_hits);
-            Err(error)
-        }
-        None => {
-            let meanwhile = look
-                .candidate
-                .as_ref()
-                .and_then(|hit| hit.meanwhile(engine));
-            let Some(fetcher) = flight.fetching(meanwhile.map(Arc::new)) else {
-                return Ok(());
-            };
-            if let Some(leases) = &engine.leases {
-                // Boxed: most caches have none, and all flights are spared its size.
-                match Box::pin(leases.enter(engine, flight, plan, &mut look)).await {
-                    Entry::Fetch(Some(lease)) => flight.hold(Box::new(lease)),
-                    Entry::Fetch(None) => {}
-                    Entry::Found => {
-                        flight.lend(fetcher);
-                        return found(engine, flight, plan, look, refresher).await;
-                    }
-                    Entry::Abandoned => {
-                        count(&engine.counts.flights_abandoned);
-                        return Err(refused(ErrorKind::Other, "everyone has left"));
-                    }
-                }
-            }
-            let began = engine.now();
-            let stale = look
-                .candidate
-                .as_ref()
-                .map(|hit| Arc::clone(&hit.object.metadata));
-            let context = FetchContext {
-                key: flight.key.clone(),
-                stale,
-            };
-            let fetched = fetch(engine, flight, plan, fetcher, context).await;
-            fetched.map(|(fetched, slot)| (fetched, slot, began))
-        }
-    };
-    match fetched {
-        Err(error) => serve_on_error(engine, flight, look.candidate, error),
-        Ok((fetched, _slot, began)) => {
+    let (mut stale, mut _slot) = (false, None);
+    let (answer, lanes) = match (asked, look.hit.take()) {
+        (Asked::Over, _) => return Ok(()),
+        (Asked::Fetched(fetched, slot, began), _) => {
+            _slot = Some(slot);
             engine.failures.clear(&flight.key);
-            answer(engine, flight, plan, look, fetched, began).await
+            let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
+            if answer.revalidated {
+                // Boxed, as all that is rare.
+                Box::pin(still_held(engine, &flight.key, &mut look.seats)).await;
+            }
+            let lanes = answered(engine, flight, &mut answer, look.seats);
+            (answer, lanes)
         }
+        (Asked::Found, Some(hit)) => {
+            stale = matches!(hit.freshness, Freshness::Stale);
+            found(engine, flight, hit, look)
+        }
+        (Asked::Found, None) => {
+            return Err(refused(ErrorKind::Other, "the look-up has no object"));
+        }
+    };
+    let landed = answer.land(engine, flight, plan, lanes).await;
+    // Not before: where the tier breaks off, the fetcher goes on.
+    if stale {
+        *refresher = flight.take_fetcher();
     }
+    landed
 }
 
-/// The origin has answered.
-async fn answer(
+/// What came of asking the origin.
+enum Asked {
+    /// It answered to a fetch that began then, and holds its slot yet.
+    Fetched(Fetched, OwnedSemaphorePermit, Timestamp),
+    /// It was not asked: another process has stored the object meanwhile, and the look has it.
+    Found,
+    /// The flight has its end: nobody had a fetcher, or the error may be covered by a stale copy.
+    Over,
+}
+
+/// Asks the origin, where someone has a fetcher and nobody else is asking already.
+async fn ask(
     engine: &Arc<Engine>,
     flight: &Arc<Flight>,
     plan: &Plan,
-    mut look: Look,
-    fetched: Fetched,
-    began: Timestamp,
-) -> Result<()> {
-    let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
-    let seats = answer.still_held(engine, &flight.key, look.seats).await;
+    look: &mut Look,
+) -> Result<Asked> {
+    // A refresh asks, whatever was answered before it.
+    if !plan.accept.none
+        && let Some(error) = engine.failures.get(&flight.key, engine.now())
+    {
+        count(&engine.counts.error_hits);
+        return serve_on_error(engine, flight, look.candidate.take(), error);
+    }
+    let meanwhile = (look.candidate.as_ref()).and_then(|hit| hit.meanwhile(engine));
+    let Some(fetcher) = flight.fetching(meanwhile.map(Arc::new)) else {
+        return Ok(Asked::Over);
+    };
+    if let Some(leases) = &engine.leases {
+        // Boxed: most caches have none, and all flights are spared its size.
+        match Box::pin(leases.enter(engine, flight, plan, look)).await {
+            Entry::Fetch(Some(lease)) => flight.hold(Box::new(lease)),
+            Entry::Fetch(None) => {}
+            Entry::Found => {
+                flight.lend(fetcher);
+                return Ok(Asked::Found);
+            }
+            Entry::Abandoned => {
+                count(&engine.counts.flights_abandoned);
+                return Err(refused(ErrorKind::Other, "everyone has left"));
+            }
+        }
+    }
+    let began = engine.now();
+    let stale = (look.candidate.as_ref()).map(|hit| Arc::clone(&hit.object.metadata));
+    let context = FetchContext {
+        key: flight.key.clone(),
+        stale,
+    };
+    match fetch(engine, flight, plan, fetcher, context).await {
+        Ok((fetched, slot)) => Ok(Asked::Fetched(fetched, slot, began)),
+        Err(error) => serve_on_error(engine, flight, look.candidate.take(), error),
+    }
+}
+
+/// What each tier has to do with the origin's answer; others that wait for it are told.
+fn answered(engine: &Engine, flight: &Flight, answer: &mut Answer, seats: Vec<Seat>) -> Vec<Lane> {
     let lanes = answer.lanes(engine, seats);
     if let Some(leases) = &engine.leases {
         let is_shared = |lane: &Lane| engine.tiers[lane.tier].tier.shared && lane.keeps();
@@ -164,27 +191,7 @@ async fn answer(
             flight.let_go();
         }
     }
-    answer.land(engine, flight, plan, lanes).await
-}
-
-/// A tier has the object.
-async fn found(
-    engine: &Arc<Engine>,
-    flight: &Arc<Flight>,
-    plan: &Plan,
-    mut look: Look,
-    refresher: &mut Option<BoxFetch>,
-) -> Result<()> {
-    let Some(hit) = look.hit.take() else {
-        return Err(refused(ErrorKind::Other, "the look-up has no object"));
-    };
-    let stale = matches!(hit.freshness, Freshness::Stale);
-    let served = serve_hit(engine, flight, plan, hit, look).await;
-    // Not before: where the tier breaks off, the fetcher goes on.
-    if stale {
-        *refresher = flight.take_fetcher();
-    }
-    served
+    lanes
 }
 
 impl Hit {
@@ -213,14 +220,8 @@ impl Hit {
     }
 }
 
-/// An object that ended the search: to the readers, and to the tiers above.
-async fn serve_hit(
-    engine: &Arc<Engine>,
-    flight: &Arc<Flight>,
-    plan: &Plan,
-    hit: Hit,
-    mut look: Look,
-) -> Result<()> {
+/// A tier has the object: to the readers, and to the tiers above.
+fn found(engine: &Engine, flight: &Flight, hit: Hit, mut look: Look) -> (Answer, Vec<Lane>) {
     let Hit {
         tier,
         object,
@@ -267,8 +268,7 @@ async fn serve_hit(
         origin: Origin::Tier(from, object),
         no_store: false,
     };
-    let lanes = lanes.collect();
-    answer.land(engine, flight, plan, lanes).await
+    (answer, lanes.collect())
 }
 
 /// The fetch failed: the stale copy where its window allows, or the error.
@@ -277,7 +277,7 @@ fn serve_on_error(
     flight: &Flight,
     candidate: Option<Hit>,
     error: Error,
-) -> Result<()> {
+) -> Result<Asked> {
     let usable =
         candidate.filter(|hit| !matches!(hit.freshness, Freshness::Expired { if_error: false }));
     let is_trusted =
@@ -296,5 +296,5 @@ fn serve_on_error(
         no_store: true,
     };
     flight.open(Arc::new(answer.opening(false).0));
-    Ok(())
+    Ok(Asked::Over)
 }

@@ -19,7 +19,7 @@ use larder_store::{Error, ErrorKind, Header, KeyBuf, Version};
 
 use super::{
     flight::Flight,
-    lane::{Lane, Settled, Step},
+    lane::{Lane, Settled, Step, draft},
 };
 use crate::{counters::count, engine::Engine, sync::AtomicU64, tier::Tier};
 
@@ -82,7 +82,6 @@ impl Fill {
                 lane.step = Step::Hold(engine.behind.hold());
                 return;
             }
-            let draft = lane.draft(place, header, len);
             let Tier {
                 timeout,
                 write_stall,
@@ -93,8 +92,13 @@ impl Fill {
             } else {
                 timeout.min(write_stall)
             };
-            let open = || place.store().set_with_writer(key.as_key(), draft);
-            lane.step = match place.within(bound, "opening a writer", open).await {
+            let fence = lane.fence.as_ref();
+            let open = || {
+                let draft = draft(place, fence, header, len);
+                place.store().set_with_writer(key.as_key(), draft)
+            };
+            let opened = place.within(bound, "opening a writer", open).await;
+            lane.step = match opened {
                 Ok(writer) => Step::Writing {
                     staged: writer.staged(),
                     writer,
@@ -137,21 +141,19 @@ impl Fill {
         self.lanes.clear();
     }
 
-    /// Publishes. To be called under the key's turn.
-    pub(crate) async fn commit(self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
+    /// Publishes, once. To be called under the key's turn.
+    pub(crate) async fn commit(&mut self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
         let mut done = Published::default();
         let (mut published, mut queued) = (Vec::new(), false);
-        let mut lanes = self.lanes.into_iter();
-        while let Some(mut lane) = lanes.next() {
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
             let place = &engine.tiers[lane.tier];
-            match lane
-                .settle(engine, place, key, &self.header, self.len, self.written)
-                .await
-            {
+            let settled = lane.settle(engine, place, key, &self.header, self.len, self.written);
+            match settled.await {
                 Ok(Settled::Published(version, counter)) => {
-                    engine.suspects.clear(lane.tier, key);
+                    engine.suspects.clear(place.index, key);
                     done.tiers += 1;
-                    published.push((lane.tier, version, counter));
+                    published.push((place.index, version, counter));
                 }
                 Ok(Settled::Held) => {
                     done.tiers += 1;
@@ -163,10 +165,9 @@ impl Fill {
                     if queued {
                         engine.behind.forget(key);
                     }
-                    take_back(engine, key, published).await;
-                    for lane in lanes {
-                        lane.give_way(engine, key).await;
-                    }
+                    let above = self.lanes.split_off(at + 1);
+                    // Boxed, as all that is rare.
+                    Box::pin(give_way(engine, key, published, above)).await;
                     let message = format!("the tier {} has something newer", place.name);
                     let error = Error::new(ErrorKind::Unavailable, message);
                     return Published {
@@ -186,6 +187,17 @@ impl Fill {
     }
 }
 
+/// A tier that has been published to: which object, and what counts it.
+type Copy<'a> = (usize, Option<Version>, &'a AtomicU64);
+
+/// Something newer was found: what was published is taken back, and what is above adds nothing.
+async fn give_way(engine: &Engine, key: &KeyBuf, published: Vec<Copy<'_>>, above: Vec<Lane>) {
+    take_back(engine, key, published).await;
+    for lane in above {
+        lane.give_way(engine, key).await;
+    }
+}
+
 /// Runs all to their end: at once, but a single one without gathering.
 async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) {
     let Some(first) = futures.next() else { return };
@@ -196,11 +208,7 @@ async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) 
 }
 
 /// Removes what a superseded fill has published, where it is still that.
-async fn take_back(
-    engine: &Engine,
-    key: &KeyBuf,
-    published: Vec<(usize, Option<Version>, &AtomicU64)>,
-) {
+async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<Copy<'_>>) {
     for (tier, version, _) in published {
         let place = &engine.tiers[tier];
         let store = place.store();

@@ -47,11 +47,22 @@ struct State {
     fetcher: Option<BoxFetch>,
     /// Whether it was ever given one.
     was_lent: bool,
-    driver: Option<Waker>,
+    /// Whether someone is there who does not wait for a fetch.
+    has_impatient: bool,
+    driver: Option<(Waker, Awaits)>,
     /// What the window's memory was reserved with; released with the last reader.
     reserved: Option<Box<dyn Send>>,
     /// What keeps other processes waiting for this flight.
     lease: Option<Box<dyn Send>>,
+}
+
+/// What the driver waits for, so that it is not woken for each of many readers.
+#[derive(Clone, Copy)]
+enum Awaits {
+    /// A reader to move, come or leave.
+    Progress,
+    /// The last reader to leave.
+    Departure,
 }
 
 enum Phase {
@@ -110,6 +121,14 @@ pub(crate) struct Member {
     id: usize,
     /// Whether it came with a fetcher; who did not does not wait for a fetch.
     fetches: bool,
+    has_left: bool,
+}
+
+/// How a member came aboard.
+pub(crate) struct Boarding {
+    pub(crate) member: Member,
+    /// Its waker is kept: there is nothing to be seen before it is woken.
+    pub(crate) waits: bool,
 }
 
 impl Flight {
@@ -120,6 +139,7 @@ impl Flight {
             spool,
             was_lent: fetcher.is_some(),
             fetcher,
+            has_impatient: false,
             driver: None,
             reserved: None,
             lease: None,
@@ -140,11 +160,14 @@ impl Flight {
 
     /// Joins, unless nobody may any more. A member with a fetcher lends it to a flight that has
     /// none: `fetcher` is called only then.
+    ///
+    /// The waker is kept where there is nothing to be seen yet.
     pub(crate) fn join(
         self: &Arc<Self>,
         fetches: bool,
+        waker: Option<&Waker>,
         fetcher: impl FnOnce() -> Option<BoxFetch>,
-    ) -> Option<Member> {
+    ) -> Option<Boarding> {
         let mut state = lock(&self.state);
         if matches!(state.phase, Phase::Over(_)) || !state.spool.is_joinable() {
             return None;
@@ -153,17 +176,29 @@ impl Flight {
             state.fetcher = fetcher();
             state.was_lent |= state.fetcher.is_some();
         }
+        state.has_impatient |= !fetches;
         let id = state.spool.enter();
-        let driver = state.driver.take();
+        let waits = match state.phase {
+            Phase::Looking => true,
+            Phase::Fetching(None) => fetches,
+            _ => false,
+        };
+        let waker = waker.filter(|_| waits);
+        let before = waker.and_then(|waker| state.spool.wait(id, waker));
+        let driver = state.due();
         drop(state);
+        drop(before);
         if let Some(waker) = driver {
             waker.wake();
         }
-        Some(Member {
+        let member = Member {
             flight: Arc::clone(self),
             id,
             fetches,
-        })
+            has_left: false,
+        };
+        let waits = waker.is_some();
+        Some(Boarding { member, waits })
     }
 
     // --- what the driver tells ---
@@ -176,9 +211,11 @@ impl Flight {
             Some(_) => Phase::Fetching(meanwhile),
             None => Phase::Over(Over::Nowhere),
         };
-        let wakers = state.spool.wake_all();
+        // Who waits for the fetch need not hear that it begins.
+        let is_news = state.has_impatient || !matches!(state.phase, Phase::Fetching(None));
+        let wakers = is_news.then(|| state.spool.wake_all());
         drop(state);
-        wakers.wake();
+        wakers.unwrap_or_default().wake();
         fetcher
     }
 
@@ -287,21 +324,23 @@ impl Flight {
 
     /// Waits until a reader has moved, come or left.
     pub(crate) async fn moved(&self, since: u64) {
-        self.driver_until(|spool| spool.progress() != since).await;
+        self.driver_until(Awaits::Progress, |spool| spool.progress() != since)
+            .await;
     }
 
     /// Waits until everyone has left.
     pub(crate) async fn abandoned(&self) {
-        self.driver_until(|spool| spool.readers() == 0).await;
+        self.driver_until(Awaits::Departure, |spool| spool.readers() == 0)
+            .await;
     }
 
-    async fn driver_until(&self, mut done: impl FnMut(&Spool) -> bool) {
+    async fn driver_until(&self, awaits: Awaits, mut done: impl FnMut(&Spool) -> bool) {
         poll_fn(|cx| {
             let mut state = lock(&self.state);
             if done(&state.spool) {
                 return Poll::Ready(());
             }
-            state.driver = Some(cx.waker().clone());
+            state.driver = Some((cx.waker().clone(), awaits));
             Poll::Pending
         })
         .await;
@@ -345,6 +384,17 @@ impl Flight {
     }
 }
 
+impl State {
+    /// The driver's waker, where what it waits for may have come.
+    fn due(&mut self) -> Option<Waker> {
+        let is_due = match self.driver.as_ref()?.1 {
+            Awaits::Progress => true,
+            Awaits::Departure => self.spool.readers() == 0,
+        };
+        self.driver.take_if(|_| is_due).map(|(waker, _)| waker)
+    }
+}
+
 impl Member {
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         &self.flight
@@ -372,6 +422,36 @@ impl Member {
             Poll::Ready(seen)
         })
         .await
+    }
+
+    /// Waits for an object that comes whole, for an absence or a failure, and leaves with it. `None`
+    /// where it is something else, which takes more than one look.
+    pub(crate) fn poll_whole(&mut self, cx: &Context<'_>) -> Poll<Option<Seen>> {
+        let mut state = lock(&self.flight.state);
+        let seen = match &state.phase {
+            Phase::Open(opening) => match opening.carrier {
+                Carrier::Whole(_) | Carrier::Absent => Seen::Open(Arc::clone(opening)),
+                _ => return Poll::Ready(None),
+            },
+            Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
+            Phase::Over(Over::Nowhere) | Phase::Fetching(Some(_)) => return Poll::Ready(None),
+            Phase::Fetching(None) if !self.fetches => return Poll::Ready(None),
+            Phase::Looking | Phase::Fetching(None) => {
+                let before = state.spool.wait(self.id, cx.waker());
+                drop(state);
+                drop(before);
+                return Poll::Pending;
+            }
+        };
+        let waker = state.spool.leave(self.id);
+        let driver = state.due();
+        self.has_left = true;
+        drop(state);
+        drop(waker);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Ready(Some(seen))
     }
 
     /// Waits until the object's length is known, the source has ended, or `enough` bytes came.
@@ -437,7 +517,7 @@ impl Member {
         let before = state.spool.progress();
         let result = change(&mut state.spool);
         let moved = state.spool.progress() != before;
-        let driver = if moved { state.driver.take() } else { None };
+        let driver = if moved { state.due() } else { None };
         drop(state);
         if let Some(waker) = driver {
             waker.wake();
@@ -448,6 +528,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        drop(self.change(|spool| spool.leave(self.id)));
+        if !self.has_left {
+            drop(self.change(|spool| spool.leave(self.id)));
+        }
     }
 }

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    task::Waker,
 };
 
 use larder_store::KeyBuf;
 
-use super::flight::{Flight, Member};
+use super::flight::{Boarding, Flight, Member};
 use crate::{
     fetch::BoxFetch,
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -64,9 +65,9 @@ impl Flights {
         if !anew
             && let Some(flight) = stripe.get(key)
             && joins(flight)
-            && let Some(member) = flight.join(fetches, || fetcher(Boarded::Joined))
+            && let Some(boarding) = flight.join(fetches, None, || fetcher(Boarded::Joined))
         {
-            return Some((member, Boarded::Joined));
+            return Some((boarding.member, Boarded::Joined));
         }
         let retired = stripe.remove(key);
         if let Some(flight) = &retired {
@@ -82,14 +83,30 @@ impl Flights {
             anew: anew || retired.is_some(),
         };
         let flight = Arc::new(start(fetcher(boarded)));
-        let member = flight
-            .join(fetches, || None)
-            .expect("a new flight can be joined");
+        let boarding = flight.join(fetches, None, || None);
+        let member = boarding.expect("a new flight can be joined").member;
         stripe.insert(key.clone(), flight);
         self.flying.fetch_add(1, Ordering::Relaxed);
         drop(stripe);
         ground(retired);
         Some((member, boarded))
+    }
+
+    /// A place in the key's flight, if it has one that may be joined.
+    pub(crate) fn find(
+        &self,
+        key: &str,
+        fetches: bool,
+        waker: &Waker,
+        joins: impl FnOnce(&Flight) -> bool,
+        fetcher: impl FnOnce() -> Option<BoxFetch>,
+    ) -> Option<Boarding> {
+        if self.flying.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let stripe = lock(self.stripe(key));
+        let flight = stripe.get(key).filter(|flight| joins(flight))?;
+        flight.join(fetches, Some(waker), fetcher)
     }
 
     /// Starts a flight without readers, unless the key has one.
@@ -110,9 +127,7 @@ impl Flights {
 
     /// Whether the key has a flight.
     pub(crate) fn contains(&self, key: &str) -> bool {
-        #[allow(clippy::cast_possible_truncation)] // A part of the hash is enough.
-        let index = self.hasher.hash_one(key) as usize % STRIPES;
-        lock(&self.stripes[index]).contains_key(key)
+        lock(self.stripe(key)).contains_key(key)
     }
 
     /// A flight has ended.
@@ -157,8 +172,8 @@ impl Flights {
     }
 
     #[allow(clippy::cast_possible_truncation)] // A part of the hash is enough.
-    fn stripe(&self, key: &KeyBuf) -> &Stripe {
-        &self.stripes[self.hasher.hash_one(&**key) as usize % STRIPES]
+    fn stripe(&self, key: &str) -> &Stripe {
+        &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
     }
 }
 

@@ -109,18 +109,24 @@ pub(crate) enum Settled<'a> {
     Superseded,
 }
 
-impl Lane {
-    pub(super) fn draft(&self, place: &Place, header: &Header, len: Option<u64>) -> Draft {
-        let mut draft = Draft::from(place.capped(header));
-        if let Some(len) = len {
-            draft = draft.len(len);
-        }
-        match &self.fence {
-            Some(fence) => draft.fence(fence.clone()),
-            None => draft,
-        }
+/// The draft of an object for a tier.
+pub(super) fn draft(
+    place: &Place,
+    fence: Option<&Fence>,
+    header: &Header,
+    len: Option<u64>,
+) -> Draft {
+    let mut draft = Draft::from(place.capped(header));
+    if let Some(len) = len {
+        draft = draft.len(len);
     }
+    match fence {
+        Some(fence) => draft.fence(fence.clone()),
+        None => draft,
+    }
+}
 
+impl Lane {
     pub(super) async fn push(
         &mut self,
         engine: &Engine,
@@ -177,15 +183,15 @@ impl Lane {
         len: Option<u64>,
         written: u64,
     ) -> Result<Settled<'a>> {
-        let draft = self.draft(place, header, Some(len.unwrap_or(written)));
         let (result, counter) = match std::mem::replace(&mut self.step, Step::Failed(None)) {
             Step::Writing { writer, .. } => (
                 place.attempt("committing", || writer.commit()).await,
                 &place.counts.fills,
             ),
             Step::Touch => {
+                let (fence, len) = (self.fence.as_ref(), Some(len.unwrap_or(written)));
                 let touch = || match place.store().as_touch() {
-                    Some(touch) => touch.touch(key.as_key(), draft),
+                    Some(touch) => touch.touch(key.as_key(), draft(place, fence, header, len)),
                     None => larder_store::Reply::ready(Ok(Commit::Superseded)),
                 };
                 (

@@ -24,13 +24,17 @@ mod spill;
 pub(crate) mod spool;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
 
-use larder_store::{ByteRange, ErrorKind, Header, KeyBuf, Result, Timestamp};
+use larder_store::{ByteRange, ErrorKind, Header, Key, KeyBuf, Result, Timestamp};
 
 use self::{
     drive::drive,
-    flight::{Carrier, Flight, Member, Opening, Seen},
+    flight::{Boarding, Carrier, Flight, Member, Opening, Seen},
     flights::Boarded,
     look::Accept,
     plan::Plan,
@@ -64,29 +68,73 @@ pub(crate) struct Ask {
     pub(crate) skip_first: bool,
 }
 
-/// Reads through a flight.
+/// Joins a flight that is under way, to wait for what comes whole: see [`answer_whole`]. Not for
+/// who may turn its answer down.
+pub(crate) fn join_whole(
+    engine: &Engine,
+    key: &str,
+    ask: &Ask,
+    fetches: bool,
+    waker: &Waker,
+    lend: impl FnOnce() -> Option<BoxFetch>,
+) -> Option<Boarding> {
+    if ask.refresh || ask.is_picky() {
+        return None;
+    }
+    let joins = |flight: &Flight| engine.joins(flight.since);
+    engine.flights.find(key, fetches, waker, joins, lend)
+}
+
+/// The answer of a flight that was joined so, without a future of its own. `None` where it comes
+/// otherwise: [`read`] goes on with the member.
+pub(crate) fn answer_whole(
+    engine: &Engine,
+    key: Key<'_>,
+    ask: &Ask,
+    member: &mut Member,
+    cx: &Context<'_>,
+) -> Poll<Option<Result<Response>>> {
+    let seen = match ready!(member.poll_whole(cx)) {
+        Some(Seen::Open(opening)) => opening,
+        Some(Seen::Failed(error)) => return Poll::Ready(Some(Err(error))),
+        Some(Seen::Nowhere) | None => return Poll::Ready(None),
+    };
+    let reader = Reader {
+        engine,
+        key,
+        ask,
+        first: false,
+        lender: false,
+    };
+    Poll::Ready(reader.at_once(&seen))
+}
+
+/// Reads through a flight; through the one that was joined already, if any.
 pub(crate) async fn read<F: Fetch>(
     engine: &Arc<Engine>,
     key: KeyBuf,
     ask: &Ask,
     mut fetch: Option<F>,
     fetches: bool,
+    mut joined: Option<Member>,
 ) -> Result<Response> {
     let mut anew = ask.refresh;
     let mut given_back = None;
     for attempt in 0..ATTEMPTS_MAX {
         engine.check_open()?;
         // Who may turn the answer down needs the fetcher then: it is lent only to a flight of its own.
-        let picky = ask.max_age.is_some() || ask.condition.is_some();
         let mut lend = |boarded| {
-            if picky && boarded == Boarded::Joined {
+            if ask.is_picky() && boarded == Boarded::Joined {
                 return None;
             }
             given_back
                 .take()
                 .or_else(|| fetch.take().and_then(Fetch::boxed))
         };
-        let (member, boarded) = board(engine, &key, fetches, anew, &mut lend)?;
+        let (member, boarded) = match joined.take() {
+            Some(member) => (member, Boarded::Joined),
+            None => board(engine, &key, fetches, anew, &mut lend)?,
+        };
         let first = boarded != Boarded::Joined;
         if let Boarded::Started { anew } = boarded {
             let flight = Arc::clone(member.flight());
@@ -131,7 +179,7 @@ pub(crate) async fn read<F: Fetch>(
         let lender = fetches && fetch.is_none() && given_back.is_none();
         let reader = Reader {
             engine,
-            key: &key,
+            key: key.as_key(),
             ask,
             first,
             lender,
@@ -207,6 +255,11 @@ impl Ask {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether it may turn the answer of a flight down.
+    fn is_picky(&self) -> bool {
+        self.max_age.is_some() || self.condition.is_some()
     }
 
     /// What a flight is started for.

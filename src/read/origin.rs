@@ -4,13 +4,13 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Result};
-use tokio::time::timeout;
 
 use super::{flight::Flight, plan::Plan};
 use crate::{
     counters::count,
     engine::{Engine, refused},
     fetch::{BoxFetch, FetchContext, Fetched},
+    within::within,
 };
 
 /// Runs the fetcher: one of `fetches_max`, within its time-out, its panic caught.
@@ -48,7 +48,7 @@ pub(crate) async fn fetch(
     };
     let result = tokio::select! {
         biased;
-        result = timeout(bound, run) => result.unwrap_or_else(|_| {
+        result = within(bound, run) => result.unwrap_or_else(|_| {
             Err(Error::timeout(format!("the fetch took longer than {bound:?}")))
         }),
         () = given_up => {

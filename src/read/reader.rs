@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_store::{Body, Error, KeyBuf, Lookup, Metadata, Object, Result};
+use larder_store::{Body, Error, Key, Lookup, Metadata, Object, Result};
 
 use super::{
     Ask,
@@ -19,7 +19,7 @@ use crate::{
 /// One member's view of what its flight has found.
 pub(super) struct Reader<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) key: &'a KeyBuf,
+    pub(super) key: Key<'a>,
     pub(super) ask: &'a Ask,
     pub(super) first: bool,
     /// It has given its fetcher away: where the object goes away it could not fetch again.
@@ -27,32 +27,39 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The answer where it takes no wait: there is nothing to read, or all of it is here.
+    pub(super) fn at_once(&self, opening: &Opening) -> Option<Result<Response>> {
+        let (range, content) = match &opening.carrier {
+            _ if self.ask.has(&opening.header) => (None, Content::NotModified),
+            Carrier::Absent => (None, Content::Absent),
+            Carrier::Whole(bytes) => match self.ask.range.resolve(bytes.len() as u64) {
+                Ok(range) => {
+                    #[allow(clippy::cast_possible_truncation)] // Within bytes in memory.
+                    let part = bytes.slice(range.start as usize..range.end as usize);
+                    (Some(range), Content::Body(Body::from(part)))
+                }
+                Err(error) => return Some(Err(error)),
+            },
+            Carrier::Spooled | Carrier::Direct { .. } => return None,
+        };
+        Some(Ok(self.respond(
+            opening,
+            described(opening),
+            range,
+            content,
+        )))
+    }
+
     /// The answer; `None` when the object went away meanwhile.
     pub(super) async fn answer(
         &self,
         member: Member,
         opening: &Opening,
     ) -> Result<Option<Response>> {
-        let described = match &opening.stored {
-            Some(metadata) if !opening.revalidated => Described::Stored(Arc::clone(metadata)),
-            _ => Described::Flying(Arc::clone(&opening.header)),
-        };
-        if self.ask.has(&opening.header) {
-            return Ok(Some(self.respond(
-                opening,
-                described,
-                None,
-                Content::NotModified,
-            )));
+        if let Some(answer) = self.at_once(opening) {
+            return answer.map(Some);
         }
         let (range, content) = match &opening.carrier {
-            Carrier::Absent => (None, Content::Absent),
-            Carrier::Whole(bytes) => {
-                let range = self.ask.range.resolve(bytes.len() as u64)?;
-                #[allow(clippy::cast_possible_truncation)] // Within bytes that are in memory.
-                let part = bytes.slice(range.start as usize..range.end as usize);
-                (Some(range), Content::Body(Body::from(part)))
-            }
             Carrier::Spooled => match self.join(member, opening).await? {
                 Some((range, body)) => (range, Content::Body(body)),
                 None => return Ok(None),
@@ -75,14 +82,20 @@ impl Reader<'_> {
                     (Some(object.range), Content::Body(object.body))
                 };
                 let described = if renewed {
-                    described
+                    described(opening)
                 } else {
                     Described::Stored(metadata)
                 };
                 return Ok(Some(self.respond(opening, described, range, content)));
             }
+            Carrier::Absent | Carrier::Whole(_) => unreachable!("it was answered at once"),
         };
-        Ok(Some(self.respond(opening, described, range, content)))
+        Ok(Some(self.respond(
+            opening,
+            described(opening),
+            range,
+            content,
+        )))
     }
 
     /// Whether the object that the flight has open may go to this reader. Where the fetcher does
@@ -178,7 +191,7 @@ impl Reader<'_> {
             return Ok(held.map(|object| (metadata, object)));
         }
         let place = &self.engine.tiers[tier];
-        let get = || place.store().get_stream(self.key.as_key(), self.ask.range);
+        let get = || place.store().get_stream(self.key, self.ask.range);
         match place.attempt("looking up", get).await {
             Ok(Lookup::Hit(object)) => Ok(Some((Arc::clone(&object.metadata), object))),
             Ok(Lookup::Miss(_)) | Err(_) => Ok(held.map(|object| {
@@ -193,6 +206,14 @@ impl Reader<'_> {
                 )
             })),
         }
+    }
+}
+
+/// What is known of what a flight has found.
+fn described(opening: &Opening) -> Described {
+    match &opening.stored {
+        Some(metadata) if !opening.revalidated => Described::Stored(Arc::clone(metadata)),
+        _ => Described::Flying(Arc::clone(&opening.header)),
     }
 }
 

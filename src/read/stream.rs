@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_store::{Body, Error, ErrorKind, Result, Staged};
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 
 use super::{fill::Fill, flight::Flight, plan::Plan, spill::SpillFile, spool::Next};
 use crate::{
     counters::count,
     engine::{Engine, refused},
     sync::Ordering,
+    within::within,
 };
 
 /// Brings the source to its end. An error is the flight's; nothing was published.
@@ -31,6 +32,8 @@ pub(crate) async fn stream(
         refused: false,
     };
     let behind = plan.behind;
+    // Who started the flight may be the one that polls it, and reads what is streamed from here on.
+    yield_now().await;
     let mut pump = Pump {
         engine,
         flight,
@@ -99,7 +102,7 @@ impl Pump<'_> {
         };
         let next = tokio::select! {
             biased;
-            next = timeout(idle, self.body.chunk()) => next,
+            next = within(idle, self.body.chunk()) => next,
             () = given_up => return Err(abandoned(engine)),
         };
         let late = |_| Error::timeout(format!("the source gave nothing for {idle:?}"));
@@ -133,7 +136,7 @@ impl Pump<'_> {
     /// Waits until a reader moves; those that do not for the idle time-out are cut.
     async fn wait_for_readers(&mut self, progress: u64) -> Result<()> {
         let idle = self.engine.settings.idle_timeout;
-        if timeout(idle, self.flight.moved(progress)).await.is_ok() {
+        if within(idle, self.flight.moved(progress)).await.is_ok() {
             return Ok(());
         }
         let cut = self.flight.cut_blocked();
@@ -221,7 +224,7 @@ impl Memory<'_> {
         }
         let missing = self.missing(flight);
         let total = Arc::clone(&self.engine.memory);
-        let wait = timeout(
+        let wait = within(
             self.engine.settings.idle_timeout,
             total.acquire_many_owned(missing),
         );

@@ -1,6 +1,12 @@
 //! What keeps old data from landing on new.
 
-use std::{any::Any, collections::HashMap, fmt, hash::BuildHasher, sync::Arc};
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     Key,
@@ -92,7 +98,8 @@ type Slots = HashMap<u64, Slot, Unhashed>;
 
 struct Slot {
     token: u64,
-    fences: usize,
+    /// What all the key's fences share, so that the next costs a reference count.
+    ticket: Weak<Ticket>,
 }
 
 /// One key's part of [`Fences`], locked.
@@ -104,7 +111,7 @@ pub struct Stripe<'a> {
     hash: u64,
 }
 
-/// What a fence of [`Fences`] stands for.
+/// What the fences of one key and one token stand for.
 struct Ticket {
     table: Arc<Table>,
     hash: u64,
@@ -171,18 +178,24 @@ impl Table {
 impl Stripe<'_> {
     /// A fence for the key as it is now.
     pub fn fence(&mut self) -> Fence {
-        let tokens = &self.table.tokens;
-        let slot = self.slots.entry(self.hash).or_insert_with(|| Slot {
-            token: tokens.fetch_add(1, Ordering::Relaxed),
-            fences: 0,
-        });
-        slot.fences += 1;
-        let table = Arc::clone(self.table);
-        Fence::new(Ticket {
-            table,
+        if let Some(slot) = self.slots.get(&self.hash)
+            && let Some(ticket) = slot.ticket.upgrade()
+        {
+            return Fence(ticket);
+        }
+        // Where the last fence is on its way out it waits for this stripe, and finds another's slot.
+        let token = self.table.tokens.fetch_add(1, Ordering::Relaxed);
+        let ticket = Arc::new(Ticket {
+            table: Arc::clone(self.table),
             hash: self.hash,
-            token: slot.token,
-        })
+            token,
+        });
+        let slot = Slot {
+            token,
+            ticket: Arc::downgrade(&ticket),
+        };
+        self.slots.insert(self.hash, slot);
+        Fence(ticket)
     }
 
     /// Whether the fence is of this table and key, and nothing was invalidated since.
@@ -212,13 +225,9 @@ impl fmt::Debug for Stripe<'_> {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut slots = self.table.slots(self.hash);
-        if let Some(slot) = slots.get_mut(&self.hash)
-            && slot.token == self.token
-        {
-            slot.fences -= 1;
-            if slot.fences == 0 {
-                slots.remove(&self.hash);
-            }
+        let is_own = |slot: &Slot| slot.token == self.token;
+        if slots.get(&self.hash).is_some_and(is_own) {
+            slots.remove(&self.hash);
         }
     }
 }
