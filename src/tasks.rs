@@ -10,12 +10,13 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_store::KeyBuf;
+use larder_store::{ErrorKind, KeyBuf, Result};
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     counters::{Counts, count},
+    engine::refused,
     sync::{Mutex, lock},
 };
 
@@ -50,6 +51,31 @@ pub(crate) enum Submitted {
     Full,
 }
 
+/// How far a task came where it was begun.
+pub(crate) enum Begun<T> {
+    Done(T),
+    Running(JoinHandle<T>),
+    Panicked,
+}
+
+impl<T> Begun<Result<T>> {
+    /// What the task comes to, in the end.
+    pub(crate) async fn ended(self) -> Result<T> {
+        let panicked = || refused(ErrorKind::Other, "the operation panicked");
+        match self {
+            Self::Done(result) => result,
+            Self::Panicked => Err(panicked()),
+            Self::Running(task) => task.await.unwrap_or_else(|lost| {
+                Err(if lost.is_panic() {
+                    panicked()
+                } else {
+                    refused(ErrorKind::Closed, "the runtime ended the operation")
+                })
+            }),
+        }
+    }
+}
+
 impl Tasks {
     pub(crate) fn new(runtime: Handle, counts: Arc<Counts>) -> Self {
         let (cut, idle) = (CancellationToken::new(), CancellationToken::new());
@@ -62,7 +88,7 @@ impl Tasks {
         }
     }
 
-    /// Runs what must end: a flight, a write, a delete. It survives its caller.
+    /// Runs what must end, in a task that survives its caller.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -70,27 +96,26 @@ impl Tasks {
         self.tracker.spawn_on(task, &self.runtime)
     }
 
-    /// Runs what must end, as far as it comes without waiting here and now: most flights end so, and
-    /// are spared a task and the way to another thread. What has to wait becomes a task that
-    /// survives its caller; what panics is dropped, as by its task.
-    pub(crate) fn begin(
+    /// Runs what must end, as far as it comes without waiting here and now: most flights and writes
+    /// end so, and are spared a task and the way to another thread. What has to wait becomes a task
+    /// that survives its caller. The future begins when it is polled.
+    pub(crate) fn begin<T: Send + 'static>(
         &self,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> impl Future<Output = ()> + Send {
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Begun<T>> + Send {
         // Not in the future that is returned, which would have room for it.
         let mut task = Some(Box::pin(self.tracker.track_future(task)));
         poll_fn(move |cx| {
-            let Some(mut task) = task.take() else {
-                return Poll::Ready(());
-            };
+            let mut task = task.take().expect("ready when it is first polled");
             // The caller may be of another runtime, or of none.
             let entered = self.runtime.enter();
             let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)));
             drop(entered);
-            if matches!(polled, Ok(Poll::Pending)) {
-                self.runtime.spawn(task);
-            }
-            Poll::Ready(())
+            Poll::Ready(match polled {
+                Ok(Poll::Ready(output)) => Begun::Done(output),
+                Ok(Poll::Pending) => Begun::Running(self.runtime.spawn(task)),
+                Err(_) => Begun::Panicked,
+            })
         })
     }
 

@@ -11,12 +11,13 @@ use futures_util::{StreamExt, future::join_all};
 use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
 
 use crate::{
-    engine::{Engine, refused},
+    engine::Engine,
     policy::Policy,
     read::{
         fill::{Fill, Published},
         lane::{Lane, remove},
     },
+    tasks::Begun,
     turns::TakeTurn,
 };
 
@@ -115,7 +116,7 @@ impl CacheWriter {
         // Its place among the key's turns is taken here and now: what comes later follows it.
         let turn = engine.turns.take(&key);
         let task = publish(Arc::clone(&engine), key, turn, fill);
-        ended(engine.tasks.spawn(task).await)
+        engine.tasks.begin(task).await.ended().await
     }
 
     /// Gives up; what a drop does too.
@@ -188,7 +189,7 @@ pub(crate) async fn delete(engine: &Arc<Engine>, key: KeyBuf) -> Result<()> {
             deleted.and(told)
         }
     };
-    ended(engine.tasks.spawn(task).await)
+    engine.tasks.begin(task).await.ended().await
 }
 
 async fn delete_in_turn(engine: &Engine, key: &KeyBuf, turn: TakeTurn) -> Result<()> {
@@ -223,8 +224,9 @@ pub(crate) async fn clear(engine: &Arc<Engine>) -> Result<()> {
             ),
         ));
     }
-    let task = clear_all(Arc::clone(engine));
-    ended(engine.tasks.spawn(task).await)
+    // A task in any case: it may take long without waiting once.
+    let task = engine.tasks.spawn(clear_all(Arc::clone(engine)));
+    Begun::Running(task).ended().await
 }
 
 async fn clear_all(engine: Arc<Engine>) -> Result<()> {
@@ -304,15 +306,5 @@ pub(crate) async fn insert(
             publish(engine, key, turn, fill).await
         }
     };
-    ended(engine.tasks.spawn(task).await)
-}
-
-fn ended<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.unwrap_or_else(|lost| {
-        Err(if lost.is_panic() {
-            refused(ErrorKind::Other, "the operation panicked")
-        } else {
-            refused(ErrorKind::Closed, "the runtime ended the operation")
-        })
-    })
+    engine.tasks.begin(task).await.ended().await
 }

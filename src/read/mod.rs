@@ -139,8 +139,8 @@ pub(crate) async fn read<F: Fetch>(
         if let Boarded::Started { anew } = boarded {
             let flight = Arc::clone(member.flight());
             let plan = ask.plan(engine, anew);
-            engine
-                .tasks
+            // It tells its members how it ends, whether here or in a task.
+            let _ = (engine.tasks)
                 .begin(drive(Arc::clone(engine), flight, plan))
                 .await;
         }
