@@ -36,6 +36,10 @@ impl Ghost {
 
     /// Whether this hash was inserted lately. One in about 8,000 others is taken for it.
     pub(crate) fn contains(&self, hash: u64) -> bool {
+        if self.inserted.load(Ordering::Relaxed) == 0 {
+            // Without the lock, which each write of a store that is not full would take.
+            return false;
+        }
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let now = self.tick(cells.len());
         let fingerprint = fingerprint(hash);

@@ -5,7 +5,8 @@
 //    beneath it only the log's lock is taken, and no I/O is done.
 // 2. An entry points into a segment that is in `Segments`: a segment is taken out of there after
 //    the last entry that points to it.
-// 3. `entries` and `live` change together with the entry that they count.
+// 3. A stripe's `live` changes together with the entry that it counts, under the stripe's lock.
+//    There is no count of all: each write would take it away from the other cores.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -124,13 +125,21 @@ impl Entry {
 /// All objects, by the hash of their keys.
 pub(crate) struct Index {
     stripes: Box<[RwLock<Stripe>]>,
-    entries: AtomicU64,
-    live: AtomicU64,
+}
+
+/// What [`Index::count`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) entries: u64,
+    /// In bytes.
+    pub(crate) live: u64,
 }
 
 #[derive(Default)]
 pub(crate) struct Stripe {
     table: HashTable<Entry>,
+    /// The bytes of all records and blobs that an entry points to.
+    live: u64,
     /// Beside the entries that are blobs.
     blobs: HashMap<u64, Arc<Blob>>,
     /// The sequence number after the last record of this stripe that undoes an older one: until it
@@ -168,20 +177,19 @@ const fn shares() -> [u8; 4096] {
 impl Index {
     pub(crate) fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| RwLock::default()).collect();
-        Self {
-            stripes,
-            entries: AtomicU64::new(0),
-            live: AtomicU64::new(0),
+        Self { stripes }
+    }
+
+    /// How many objects there are, and the bytes of all their records and blobs. Each stripe is
+    /// counted in turn.
+    pub(crate) fn count(&self) -> Count {
+        let mut count = Count::default();
+        for stripe in &self.stripes {
+            let stripe = stripe.read().unwrap_or_else(PoisonError::into_inner);
+            count.entries += stripe.table.len() as u64;
+            count.live = count.live.wrapping_add(stripe.live);
         }
-    }
-
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
-    }
-
-    /// The bytes of all records and blobs that an entry points to.
-    pub(crate) fn live(&self) -> u64 {
-        self.live.load(Ordering::Relaxed)
+        count
     }
 
     pub(crate) fn read(&self, hash: u64) -> RwLockReadGuard<'_, Stripe> {
@@ -192,7 +200,6 @@ impl Index {
     pub(crate) fn write(&self, hash: u64) -> Locked<'_> {
         let stripe = self.stripe(hash).write();
         Locked {
-            index: self,
             stripe: stripe.unwrap_or_else(PoisonError::into_inner),
             hash,
         }
@@ -218,23 +225,22 @@ impl Index {
         count: usize,
         entries: impl Iterator<Item = (u64, Word, Option<Arc<Blob>>)>,
     ) {
-        let Stripe { table, blobs, .. } = &mut *self.stripes[stripe]
+        let mut locked = self.stripes[stripe]
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        let Stripe {
+            table, blobs, live, ..
+        } = &mut *locked;
         table.reserve(count, |entry| entry.hash);
-        let (mut added, mut live) = (0_u64, 0_u64);
         for (hash, word, blob) in entries {
             debug_assert_eq!(Self::stripe_of(hash), stripe);
-            added += 1;
-            live = live.wrapping_add(weight(word, blob.as_deref()));
+            *live = live.wrapping_add(weight(word, blob.as_deref()));
             let word = AtomicU64::new(word.0);
             table.insert_unique(hash, Entry { hash, word }, |entry| entry.hash);
             if let Some(blob) = blob {
                 blobs.insert(hash, blob);
             }
         }
-        self.entries.fetch_add(added, Ordering::Relaxed);
-        self.live.fetch_add(live, Ordering::Relaxed);
     }
 
     /// All blobs that an entry names.
@@ -292,7 +298,6 @@ impl Stripe {
 
 /// A stripe that is locked for a change to one hash.
 pub(crate) struct Locked<'a> {
-    index: &'a Index,
     stripe: RwLockWriteGuard<'a, Stripe>,
     hash: u64,
 }
@@ -344,8 +349,7 @@ impl Locked<'_> {
         let old = self.remove();
         self.set_voided();
         let added = weight(word, blob.as_deref());
-        self.index.live.fetch_add(added, Ordering::Relaxed);
-        self.index.entries.fetch_add(1, Ordering::Relaxed);
+        self.stripe.live = self.stripe.live.wrapping_add(added);
         let entry = Entry {
             hash: self.hash,
             word: AtomicU64::new(word.0),
@@ -369,8 +373,7 @@ impl Locked<'_> {
             None
         };
         let freed = weight(word, blob.as_deref());
-        self.index.live.fetch_sub(freed, Ordering::Relaxed);
-        self.index.entries.fetch_sub(1, Ordering::Relaxed);
+        self.stripe.live = self.stripe.live.wrapping_sub(freed);
         Some(Removed { word, blob })
     }
 }

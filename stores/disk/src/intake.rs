@@ -93,10 +93,12 @@ impl Intake {
     }
 }
 
-/// The memory of all open writers.
+/// The memory of all open writers. What a write counts stands together, on one cache line.
 pub(crate) struct Memory {
     max: u64,
     taken: AtomicU64,
+    /// Bytes that writers have acknowledged, and that do not count with an entry yet.
+    staged: AtomicU64,
 }
 
 impl Memory {
@@ -104,6 +106,21 @@ impl Memory {
         Self {
             max,
             taken: AtomicU64::new(0),
+            staged: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn staged(&self) -> u64 {
+        self.staged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stage(&self, bytes: u64) {
+        self.staged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unstage(&self, bytes: u64) {
+        if bytes > 0 {
+            self.staged.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -152,8 +169,10 @@ impl Loan {
     /// Gives so many bytes back, of those that it has.
     pub(crate) fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        self.memory.taken.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes -= bytes;
+            self.memory.taken.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -62,9 +62,13 @@ pub(crate) struct Log {
     progress: watch::Sender<Progress>,
     /// Tells those who wait for room that there may be some.
     room: Notify,
-    sequence: AtomicU64,
+    sequence: Sequence,
     settings: Settings,
 }
+
+/// The next number, on a cache line of its own: versions are drawn while others append.
+#[repr(align(64))]
+struct Sequence(AtomicU64);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -177,19 +181,19 @@ impl Log {
             moved: Condvar::new(),
             progress: watch::Sender::new(progress),
             room: Notify::new(),
-            sequence: AtomicU64::new(next_sequence),
+            sequence: Sequence(AtomicU64::new(next_sequence)),
             settings,
         }
     }
 
     /// Draws a number that no other record, version or file has.
     pub(crate) fn draw(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
+        self.sequence.0.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The number that will be drawn next.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Relaxed)
+        self.sequence.0.load(Ordering::Relaxed)
     }
 
     /// Gives a record its place. It is readable at once, and written soon.

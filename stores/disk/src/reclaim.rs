@@ -85,7 +85,7 @@ type Step<T> = Result<T, Outcome>;
 /// Takes a sealed segment away.
 pub(crate) fn run(keeper: &mut Keeper<'_>, victim: &Arc<Segment>) -> Outcome {
     let volume = keeper.volume;
-    volume.room.ghost().fit(volume.index.entries());
+    volume.room.ghost().fit(volume.index.count().entries);
     let others = volume.segments.all();
     let others = || others.iter().filter(|other| other.id != victim.id);
     let numbers = others().map(|other| other.min_sequence());

@@ -123,6 +123,10 @@ pub(crate) const VALUE_LEN_MAX: u32 = 1 << 20;
 /// The longest metadata of a record, the version included.
 pub(crate) const META_LEN_MAX: u32 = 128 << 10;
 
+/// Room for the metadata of most objects. Encoding reserves for the longest that it may come to,
+/// which is several times what it mostly comes to.
+const META_ROOM: usize = 192;
+
 /// The first part of a record, up to the value, checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
@@ -269,7 +273,7 @@ impl Record {
         extra: &[u8],
         value: Bytes,
     ) -> Self {
-        let mut head = Vec::with_capacity(key.len() + 48 + extra.len());
+        let mut head = Vec::with_capacity(key.len() + META_ROOM + extra.len());
         head.extend_from_slice(key.as_bytes());
         if let Some(metadata) = metadata {
             varint::write(metadata.version().0, &mut head);

@@ -72,7 +72,7 @@ impl Replay {
     pub(crate) fn merge(self, index: &Index) -> Vec<Commit> {
         let mut commits = Vec::new();
         // A snapshot without entries may still know of hashes that nothing voids.
-        let begins = self.boundary == 0 && index.entries() == 0;
+        let begins = self.boundary == 0 && index.count().entries == 0;
         for (stripe, mut records) in self.stripes.into_iter().enumerate() {
             records.sort_unstable_by_key(|record| (record.hash, record.sequence));
             if begins {
@@ -145,6 +145,7 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Count;
 
     fn entry(hash: u64, sequence: u64, kind: Kind) -> FooterEntry {
         FooterEntry {
@@ -201,7 +202,8 @@ mod tests {
         assert_eq!(at(&index, 2), None);
         assert_eq!(at(&index, 3), Some((13, false)));
         assert_eq!(at(&index, 4), Some((15, false)));
-        assert_eq!((index.entries(), index.live()), (3, 3 * 48));
+        let (entries, live) = (3, 3 * 48);
+        assert_eq!(index.count(), Count { entries, live });
     }
 
     #[test]

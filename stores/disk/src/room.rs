@@ -51,6 +51,8 @@ struct Shared {
     ghost: Ghost,
     /// Whether something was flushed that nobody has synced.
     dirty: AtomicBool,
+    /// Whether nothing can be stored, as `State::health` has it: each writer asks.
+    passing_through: AtomicBool,
     /// Where records that the keeper has moved came from, until they are settled.
     origins: Mutex<HashMap<Place, Word>>,
 }
@@ -124,6 +126,7 @@ impl Room {
             sealer: Condvar::new(),
             ghost: Ghost::new(),
             dirty: AtomicBool::new(false),
+            passing_through: AtomicBool::new(false),
             origins: Mutex::default(),
         }))
     }
@@ -234,6 +237,7 @@ impl Room {
         let mut state = self.lock();
         let used = state.account.used();
         state.health.failed(error, used, Instant::now());
+        self.note_health(&state.health);
         self.0.wake(&mut state);
     }
 
@@ -249,7 +253,13 @@ impl Room {
 
     /// Whether nothing can be stored for now.
     pub(crate) fn is_passing_through(&self) -> bool {
-        self.lock().health.down().is_some()
+        self.0.passing_through.load(Ordering::Relaxed)
+    }
+
+    /// To be called after each change to the state of the disk, under its lock.
+    fn note_health(&self, health: &Health) {
+        let is_down = health.down().is_some();
+        self.0.passing_through.store(is_down, Ordering::Relaxed);
     }
 
     /// The keeper and the sealer are to end when their work is done.

@@ -131,8 +131,12 @@ impl Segment {
         self.min_sequence.load(Ordering::Relaxed)
     }
 
+    /// Notes the number of a record that is appended. All but the first of a segment are greater,
+    /// and a load costs less than an exchange.
     pub(crate) fn note_sequence(&self, sequence: u64) {
-        self.min_sequence.fetch_min(sequence, Ordering::Relaxed);
+        if sequence < self.min_sequence() {
+            self.min_sequence.fetch_min(sequence, Ordering::Relaxed);
+        }
     }
 
     /// Whether it is to be synced; it is taken to be from here on.

@@ -121,7 +121,7 @@ impl Stage {
     /// Stops counting: the bytes count with their entry now.
     pub(crate) fn settle(&self) {
         let counted = std::mem::take(&mut self.lock().counted);
-        self.volume.counters.staged.sub(counted);
+        self.volume.intake.memory.unstage(counted);
     }
 
     /// Looks at what goes to a file, or changes it; `None` where nothing does.
@@ -177,7 +177,7 @@ impl State {
     fn acknowledge(&mut self, count: u64, volume: &Volume) {
         self.acknowledged += count;
         self.counted += count;
-        volume.counters.staged.add(count);
+        volume.intake.memory.stage(count);
     }
 }
 

@@ -246,10 +246,11 @@ impl Store for Disk {
     fn usage(&self) -> Usage {
         let volume = &self.0.volume;
         let mut usage = Usage::default();
-        usage.entries = volume.index.entries();
-        usage.live = volume.index.live();
+        let objects = volume.index.count();
+        usage.entries = objects.entries;
+        usage.live = objects.live;
         usage.stored = volume.room.used();
-        usage.staged = volume.counters.staged.get();
+        usage.staged = volume.intake.memory.staged();
         usage.capacity = Some(volume.room.limit());
         usage.evictions = volume.counters.evictions.get();
         usage

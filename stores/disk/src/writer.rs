@@ -30,7 +30,6 @@ pub(crate) fn open<'a>(
 }
 
 struct DiskWriter {
-    volume: Arc<Volume>,
     key: KeyBuf,
     hash: u64,
     draft: Draft,
@@ -53,7 +52,6 @@ impl DiskWriter {
         let declared = draft.expected_len().unwrap_or(0);
         check_size(volume, declared)?;
         let mut writer = Self {
-            volume: Arc::clone(volume),
             key: key.to_buf(),
             hash: volume.hash(key),
             fence: draft.take_fence(),
@@ -70,18 +68,22 @@ impl DiskWriter {
         }
     }
 
+    fn volume(&self) -> &Arc<Volume> {
+        &self.staged.stage().volume
+    }
+
     fn check_intake(&mut self, declared: u64) -> Result<()> {
-        if self.volume.room.is_passing_through() {
+        if self.volume().room.is_passing_through() {
             let message = "nothing can be stored for now";
             return Err(Error::new(ErrorKind::Full, message));
         }
-        self.volume.intake.check_rate()?;
+        self.volume().intake.check_rate()?;
         self.check_large(declared)
     }
 
     /// Whether an object that is so long is let in.
     fn check_large(&mut self, len: u64) -> Result<()> {
-        let volume = &self.volume;
+        let volume = &self.volume();
         if !self.is_let_in && len > volume.settings.large_object {
             let hash = self.hash;
             volume.intake.check_offer(hash, || {
@@ -95,7 +97,7 @@ impl DiskWriter {
     /// Nothing can be done any more but to say why.
     fn fail(&mut self, error: Error) -> Error {
         if error.is_full() || error.is_unavailable() {
-            self.volume.counters.refused.add(1);
+            self.volume().counters.refused.add(1);
         }
         self.failed = Some(error.clone());
         error
@@ -103,7 +105,7 @@ impl DiskWriter {
 
     /// Takes a chunk: all of it, or else it tells of what is left.
     fn take(&mut self, chunk: &mut Bytes) -> Result<Filled> {
-        self.volume.check_open()?;
+        self.volume().check_open()?;
         let count = chunk.len() as u64;
         let len = self.len.saturating_add(count);
         if let Some(declared) = self.draft.expected_len()
@@ -113,13 +115,13 @@ impl DiskWriter {
                 "more bytes were written than the {declared} that were declared"
             )));
         }
-        check_size(&self.volume, len)?;
+        check_size(self.volume(), len)?;
         self.check_large(len)?;
         self.len = len;
         if count == 0 {
             return Ok(Filled::All);
         }
-        let large = self.volume.settings.large_object;
+        let large = self.volume().settings.large_object;
         let expected = self.draft.expected_len().unwrap_or(large);
         let gathers = self.blob.is_none() && len.max(expected) <= large;
         if gathers && self.staged.stage().append(chunk, expected)? {
@@ -151,12 +153,12 @@ impl DiskWriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.volume.check_open()?;
+        self.volume().check_open()?;
         self.draft.check_len(self.len)
     }
 
     fn metadata(&mut self, checksum: u32) -> Metadata {
-        let version = Version(self.volume.log.draw());
+        let version = Version(self.volume().log.draw());
         std::mem::take(&mut self.draft).commit(self.len, version, Some(checksum))
     }
 
@@ -164,9 +166,9 @@ impl DiskWriter {
         let value = self.staged.freeze();
         let metadata = self.metadata(crc32c::crc32c(&value));
         let record = Record::object(self.hash, self.key.as_key(), &metadata, value);
-        self.volume.intake.charge(record.size() as u64);
+        self.volume().intake.charge(record.size() as u64);
         match self
-            .volume
+            .volume()
             .try_publish(&self.publication(&record, None), Patience::Immediate)
         {
             Ok(Change::Done) => {
@@ -177,7 +179,7 @@ impl DiskWriter {
             Ok(Change::Later | Change::Settling(_)) | Err(Refusal::Wait) => {
                 Reply::later(async move { self.publish(&record, None, metadata).await })
             }
-            Err(Refusal::Error(error)) => Reply::ready(Err(self.volume.refuse(error))),
+            Err(Refusal::Error(error)) => Reply::ready(Err(self.volume().refuse(error))),
         }
     }
 
@@ -201,7 +203,10 @@ impl DiskWriter {
         blob: Option<&Arc<Blob>>,
         metadata: Metadata,
     ) -> Result<Commit> {
-        let commit = self.volume.publish(self.publication(record, blob)).await?;
+        let commit = self
+            .volume()
+            .publish(self.publication(record, blob))
+            .await?;
         if !commit.is_done() {
             return Ok(commit);
         }
@@ -213,7 +218,7 @@ impl DiskWriter {
         if let Err(error) = blob.finish().await {
             return Err(self.fail(error));
         }
-        if self.len <= self.volume.settings.large_object {
+        if self.len <= self.volume().settings.large_object {
             return self.commit_read_back(blob).await;
         }
         let admitted = match self.make_durable(&blob).await {
@@ -232,7 +237,7 @@ impl DiskWriter {
     }
 
     async fn make_durable(&self, blob: &BlobWriter) -> Result<()> {
-        match self.volume.settings.durability {
+        match self.volume().settings.durability {
             Durability::Relaxed => Ok(()),
             Durability::OnCommit => blob.sync().await,
         }
@@ -240,7 +245,7 @@ impl DiskWriter {
 
     /// A small object that was in a file for want of memory. Few of them are in memory at once.
     async fn commit_read_back(mut self: Box<Self>, blob: BlobWriter) -> Result<Commit> {
-        let writes = Arc::clone(&self.volume.intake.writes);
+        let writes = Arc::clone(&self.volume().intake.writes);
         let permit = writes.acquire_owned().await;
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         let value = match blob.read_back(len).await {

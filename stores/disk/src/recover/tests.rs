@@ -77,7 +77,7 @@ fn check(found: &Recovered) {
     assert_eq!(at(found, 5), None, "its file is missing");
     assert_eq!(at(found, 6).unwrap().0, 2);
     assert_eq!(at(found, 7).unwrap().0, 2);
-    assert_eq!(found.index.entries(), 5);
+    assert_eq!(found.index.count().entries, 5);
     let ids: Vec<_> = found.blobs.iter().map(|blob| (blob.id, blob.len)).collect();
     assert_eq!(ids, [(13, 5 << 20), (22, 5 << 20)]);
     assert!(found.next_sequence > 99);
@@ -201,12 +201,12 @@ fn s57_no_damage_to_a_segment_ends_the_start() {
         fs::write(&path, &damaged).unwrap();
         let found = recovered(&store);
         // Of segment 1 everything is there, maybe in its older form.
-        assert!(found.index.entries() >= 3, "byte {at}");
+        assert!(found.index.count().entries >= 3, "byte {at}");
         store.blob_again(22);
     }
     for len in (0..bytes.len()).step_by(7) {
         fs::write(&path, &bytes[..len]).unwrap();
-        assert!(recovered(&store).index.entries() >= 3, "{len} bytes");
+        assert!(recovered(&store).index.count().entries >= 3, "{len} bytes");
         store.blob_again(22);
     }
 }
@@ -339,7 +339,7 @@ fn a_start_of_a_cold_store_leaves_nothing_of_the_old_one() {
     snapshot::save_by_hand(&medium, &id, 1, &found.index, 200, &[]).unwrap();
     store.store_id = [8; 16];
     let cold = recovered(&store);
-    assert_eq!((cold.index.entries(), cold.used), (0, 0));
+    assert_eq!((cold.index.count().entries, cold.used), (0, 0));
     assert_eq!(medium.list("seg".as_ref()).unwrap().len(), 0);
     assert!(!store.exists(snapshot::path(1)) && !store.exists(blobs::path(13)));
 }

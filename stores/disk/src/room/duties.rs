@@ -71,7 +71,10 @@ impl Room {
 
     /// Looks at the state of the disk, or changes it.
     pub(crate) fn health<T>(&self, look: impl FnOnce(&mut Health) -> T) -> T {
-        look(&mut self.lock().health)
+        let mut state = self.lock();
+        let seen = look(&mut state.health);
+        self.note_health(&state.health);
+        seen
     }
 
     /// Looks at what may be evicted, or changes it.

@@ -101,8 +101,8 @@ fn a_snapshot_is_read_as_it_was_written() {
     let now_zero = segments(&store, &[(40, end)]);
     for (segments, slot) in [(now, 1), (now_zero, 0)] {
         let after = load(&store, 6, &segments).unwrap();
-        assert_eq!(after.entries(), 1001);
-        assert_eq!(after.live(), before.live());
+        assert_eq!(after.count().entries, 1001);
+        assert_eq!(after.count(), before.count());
         for number in 0..1000 {
             let found = after.read(hash(number.into())).get(hash(number.into()));
             assert_eq!(found, Some(word(slot, 4 + number * 3)), "{number}");
@@ -120,17 +120,17 @@ fn what_is_not_covered_is_left_out() {
     let end = 64 + 300 * 16;
     write(&store, &before, 1, &[covered(40, 1, end - 48 * 10)]);
     let now = segments(&store, &[(40, end)]);
-    assert_eq!(load(&store, 1, &now).unwrap().entries(), 91);
+    assert_eq!(load(&store, 1, &now).unwrap().count().entries, 91);
     // Of the segment less is left than was covered.
     let now = segments(&store, &[(40, end - 48 * 20)]);
-    assert_eq!(load(&store, 1, &now).unwrap().entries(), 81);
+    assert_eq!(load(&store, 1, &now).unwrap().count().entries, 81);
     // It is gone.
     let now = segments(&store, &[(41, end)]);
-    assert_eq!(load(&store, 1, &now).unwrap().entries(), 0);
+    assert_eq!(load(&store, 1, &now).unwrap().count().entries, 0);
     // Its slot had gone to another while the index was read.
     write(&store, &before, 1, &[covered(40, 1, 0)]);
     let now = segments(&store, &[(40, end)]);
-    assert_eq!(load(&store, 1, &now).unwrap().entries(), 0);
+    assert_eq!(load(&store, 1, &now).unwrap().count().entries, 0);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_blob_without_a_file_is_left_out() {
     let snapshot = Snapshot::open(&store.medium, &store.store_id, 1).unwrap();
     let none = HashSet::new();
     let after = snapshot.unwrap().load(&now, &none).unwrap().unwrap();
-    assert_eq!((after.entries(), after.blobs().len()), (10, 0));
+    assert_eq!((after.count().entries, after.blobs().len()), (10, 0));
 }
 
 #[test]
