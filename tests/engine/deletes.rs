@@ -183,21 +183,27 @@ fn s13_a_write_or_delete_that_was_cut_off_takes_place_before_what_follows() {
         .build()
         .unwrap();
     let task = runtime.spawn(async {
-        let tier = small();
+        let tier = Faulty::new(small());
         let cache = Cache::builder().tier(tier.clone()).build().unwrap();
         let mut writer = cache.set_with_writer(KEY, Draft::new()).await.unwrap();
         writer.write("a").await.unwrap();
+        tier.faults().on(Op::Commit).inject(Fault::Stall);
         begin(writer.commit());
-        cache.delete(KEY).await.unwrap();
+        let delete = deleting(&cache);
         breathe().await;
-        assert_eq!(held(&tier).await, None, "the delete came later");
+        tier.faults().release();
+        delete.await.unwrap().unwrap();
+        breathe().await;
+        assert_eq!(held(tier.inner()).await, None, "the delete came later");
 
+        tier.faults().on(Op::Delete).inject(Fault::Stall);
         begin(cache.delete(KEY));
-        let mut writer = cache.set_with_writer(KEY, Draft::new()).await.unwrap();
-        writer.write("b").await.unwrap();
-        writer.commit().await.unwrap();
+        let insert = inserting(&cache, "b");
         breathe().await;
-        let last = held(&tier).await;
+        tier.faults().release();
+        insert.await.unwrap().unwrap();
+        breathe().await;
+        let last = held(tier.inner()).await;
         assert_eq!(last.as_deref(), Some("b"), "the set came later");
     });
     runtime.block_on(task).unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // The helpers are tests, too.
 
 mod abandon;
+mod at_once;
 mod background;
 mod behind;
 mod breaker;

@@ -292,6 +292,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_taken_while_the_last_one_goes_holds() {
+        let fences = Fences::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let fence = fences.lock(key("a")).fence();
+                        assert!(fences.lock(key("a")).holds(&fence));
+                    }
+                });
+            }
+        });
+        assert!(fences.is_empty());
+    }
+
+    #[test]
     fn s18_the_table_is_empty_when_nothing_is_in_flight() {
         let fences = Fences::new();
         let first = fences.lock(key("a")).fence();
