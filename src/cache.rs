@@ -119,9 +119,12 @@ impl Cache {
 
     /// Reads from the tiers, and from `fetch` what they do not have.
     ///
-    /// However many ask for a key at once, one fetcher runs, in a task of the cache's. Its error
-    /// is given to all of them and is found again by
-    /// [`find_source`](larder_store::Error::find_source).
+    /// However many ask for a key at once, one fetcher runs. Its error is given to all of them and
+    /// is found again by [`find_source`](larder_store::Error::find_source).
+    ///
+    /// The fetcher begins where the request is polled; when it has to wait it goes on in a task of
+    /// the cache's, and ends there though its caller has left. It runs with the cache's runtime
+    /// throughout. What belongs to a task or a thread, such as task locals, it finds only at first.
     pub fn get_or_fetch<'a, F, Fut, E>(
         &'a self,
         key: &'a str,

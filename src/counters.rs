@@ -5,7 +5,7 @@ use std::{cell::Cell, ops::Deref, sync::atomic::AtomicUsize};
 use crate::sync::{AtomicU64, Ordering};
 
 /// How many copies there are of the counts of one cache. Two threads that raise one number take its
-/// line of the processor's cache from each other, which costs a hit in memory a tenth of its time.
+/// line of the processor's cache from each other, at each hit.
 const COPIES: usize = 8;
 
 /// Counts in copies, of which each thread raises its own: it is what this dereferences to.
