@@ -1,17 +1,22 @@
 //! The engine's tasks: those that must end, those behind, and an orderly close.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_store::{ErrorKind, KeyBuf, Result};
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    task::{JoinHandle, coop::poll_proceed},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -58,6 +63,37 @@ pub(crate) enum Begun<T> {
     Panicked,
 }
 
+/// How many tasks are being begun within each other on this thread: a fetcher may read through the
+/// cache itself, whose fetcher may do so too.
+struct Level;
+
+/// Each takes its part of the stack.
+const LEVELS_MAX: usize = 8;
+
+thread_local!(static LEVELS: Cell<usize> = const { Cell::new(0) });
+
+impl Level {
+    /// `None` at the deepest level, and where a task has had its share of the thread: one that only
+    /// does what is done at once would never give way.
+    fn enter(cx: &mut Context<'_>) -> Option<Self> {
+        if LEVELS.get() >= LEVELS_MAX {
+            return None;
+        }
+        let Poll::Ready(share) = poll_proceed(cx) else {
+            return None;
+        };
+        share.made_progress();
+        LEVELS.set(LEVELS.get() + 1);
+        Some(Self)
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        LEVELS.set(LEVELS.get() - 1);
+    }
+}
+
 impl<T> Begun<Result<T>> {
     /// What the task comes to, in the end.
     pub(crate) async fn ended(self) -> Result<T> {
@@ -98,7 +134,8 @@ impl Tasks {
 
     /// Runs what must end, as far as it comes without waiting here and now: most flights and writes
     /// end so, and are spared a task and the way to another thread. What has to wait becomes a task
-    /// that survives its caller. The future begins when it is polled.
+    /// that survives its caller; so does what would keep its thread from others for too long, or
+    /// grow its stack. The future begins when it is polled.
     pub(crate) fn begin<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -107,6 +144,9 @@ impl Tasks {
         let mut task = Some(Box::pin(self.tracker.track_future(task)));
         poll_fn(move |cx| {
             let mut task = task.take().expect("ready when it is first polled");
+            let Some(_level) = Level::enter(cx) else {
+                return Poll::Ready(Begun::Running(self.runtime.spawn(task)));
+            };
             // The caller may be of another runtime, or of none.
             let entered = self.runtime.enter();
             let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx)));

@@ -152,6 +152,51 @@ fn s34_what_panics_at_once_costs_its_caller_an_error_and_nobody_else_anything() 
     assert!(again.expect("at once").is_ok());
 }
 
+/// Reads a key whose fetcher reads the next one.
+fn chain(cache: Cache, number: usize) -> futures_util::future::BoxFuture<'static, usize> {
+    Box::pin(async move {
+        if number == 0 {
+            return 0;
+        }
+        let next = cache.clone();
+        let fetch = async move |_| {
+            let below = chain(next, number - 1).await;
+            Ok::<_, larder::Error>(Fetched::bytes(below.to_string()))
+        };
+        let key = number.to_string();
+        let response = cache.get_or_fetch(&key, fetch).await.unwrap();
+        text(response).await.parse::<usize>().unwrap() + 1
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn fetchers_that_read_through_the_cache_do_not_grow_the_stack() {
+    let cache = Cache::builder().fetches_max(10_000).tier(memory());
+    let cache = cache.build().unwrap();
+    assert_eq!(tokio::spawn(chain(cache, 5_000)).await.unwrap(), 5_000);
+}
+
+#[tokio::test]
+async fn who_only_does_what_is_done_at_once_gives_way_to_others() {
+    let (cache, _tiers) = two_tiers(&Handle::current());
+    let others = Arc::new(AtomicUsize::new(0));
+    let other = Arc::clone(&others);
+    let ticking = tokio::spawn(async move {
+        loop {
+            other.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    for number in 0..1_000 {
+        let key = number.to_string();
+        let read = cache.get_or_fetch(&key, Origin::default().gives("a")).await;
+        assert_eq!(text(read.unwrap()).await, "a");
+        cache.insert(&key, "b", Draft::new()).await.unwrap();
+    }
+    ticking.abort();
+    assert!(others.load(Ordering::SeqCst) > 5, "it had its turns");
+}
+
 /// Counts how often it is woken.
 #[derive(Default)]
 struct Woken(AtomicUsize);
