@@ -44,6 +44,7 @@ pub fn of(case: &str, peer: &str) -> Option<Budget> {
     let parts: Vec<&str> = case.split('/').collect();
     match peer {
         "larder" => of_larder(&parts),
+        "larder-best" => of_best(&parts),
         _ => beside(&parts, peer),
     }
 }
@@ -71,8 +72,17 @@ fn of_larder(case: &[&str]) -> Option<Budget> {
         ["memory", "stampede", "fetches"] => Budget::AtMost(1.0),
         ["memory", "followers", "first", _] => Budget::AtMost(5.0),
         ["memory", "followers", "memory"] => Budget::AtMost(32.0),
+        ["hit-ratio", _, "behind"] => Budget::AtMost(2.0),
         _ => return None,
     })
+}
+
+/// Of the best of Larder's policies.
+fn of_best(case: &[&str]) -> Option<Budget> {
+    match case {
+        ["hit-ratio", _, "behind"] => Some(Budget::AtMost(0.5)),
+        _ => None,
+    }
 }
 
 fn beside(case: &[&str], peer: &str) -> Option<Budget> {
@@ -109,6 +119,19 @@ mod tests {
             Some(false)
         );
         assert_eq!(serial.and_then(|budget| budget.is_met(10.0, None)), None);
+    }
+
+    #[test]
+    fn the_default_and_the_best_policy_are_held_apart() {
+        let met = |peer, value| {
+            of("hit-ratio/loop/behind", peer).and_then(|budget| budget.is_met(value, None))
+        };
+        assert_eq!(met("larder", 1.9), Some(true));
+        assert_eq!(met("larder", 2.1), Some(false));
+        assert_eq!(met("larder-best", -3.0), Some(true));
+        assert_eq!(met("larder-best", 0.6), Some(false));
+        assert_eq!(of("hit-ratio/loop/requests", "larder"), None);
+        assert_eq!(of("hit-ratio/loop/requests", "moka-tinylfu"), None);
     }
 
     #[test]

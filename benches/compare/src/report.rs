@@ -127,7 +127,7 @@ fn row(
         None => "",
     };
     let text = format!(
-        "  {:<14} {:>12} {:<5} {:>9}  {:<18} {:<22} {verdict}",
+        "  {:<24} {:>12} {:<6} {:>9}  {:<18} {:<22} {verdict}",
         series.peer,
         rounded(value),
         series.unit,

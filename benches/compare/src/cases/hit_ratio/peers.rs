@@ -5,13 +5,27 @@ use foyer::{Cache, CacheBuilder, EvictionConfig, LfuConfig, LruConfig, S3FifoCon
 use larder_bench::Trace;
 use moka::policy::EvictionPolicy;
 
-use super::Outcome;
+use super::{Outcome, weights::Weights};
 use crate::cases::Bench;
 
-/// A cache and its policy.
+/// A cache, its policy, and what it counts an object for.
 pub(super) struct Peer {
     pub(super) name: &'static str,
+    pub(super) side: Side,
     kind: Kind,
+}
+
+/// Whom a budget holds to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// What Larder does unless it is told otherwise.
+    Default,
+    /// What Larder can do in memory.
+    Policy,
+    /// A peer for which an object weighs what it weighs for Larder.
+    SameWeight,
+    /// Told, and held to nothing.
+    Beside,
 }
 
 enum Kind {
@@ -23,19 +37,33 @@ enum Kind {
 }
 
 /// The size of objects that have none.
-const LEN: u64 = 4 << 10;
+pub(super) const LEN: u64 = 4 << 10;
 
 macro_rules! peers {
-    ($($name:literal => $kind:expr,)*) => {
-        pub(super) const ALL: &[Peer] = &[$(Peer { name: $name, kind: $kind },)*];
+    ($($side:ident: $($name:literal => $kind:expr,)*)*) => {
+        pub(super) const ALL: &[Peer] = &[
+            $($(Peer { name: $name, side: Side::$side, kind: $kind },)*)*
+        ];
     };
 }
 
 peers! {
+    Default:
     "larder" => Kind::Memory("s3-fifo"),
+    Policy:
     "larder-tinylfu" => Kind::Memory("tiny-lfu"),
     "larder-lru" => Kind::Memory("lru"),
+    Beside:
     "larder-disk" => Kind::Disk,
+    SameWeight:
+    "quick_cache-same-weight" => Kind::QuickCache,
+    "moka-tinylfu-same-weight" => Kind::Moka(EvictionPolicy::tiny_lfu),
+    "moka-lru-same-weight" => Kind::Moka(EvictionPolicy::lru),
+    "foyer-s3fifo-same-weight" => Kind::Foyer(|| S3FifoConfig::default().into()),
+    "foyer-lfu-same-weight" => Kind::Foyer(|| LfuConfig::default().into()),
+    "foyer-lru-same-weight" => Kind::Foyer(|| LruConfig::default().into()),
+    "foyer-sieve-same-weight" => Kind::Foyer(|| SieveConfig.into()),
+    Beside:
     "quick_cache" => Kind::QuickCache,
     "moka-tinylfu" => Kind::Moka(EvictionPolicy::tiny_lfu),
     "moka-lru" => Kind::Moka(EvictionPolicy::lru),
@@ -65,9 +93,16 @@ impl Peer {
                 crate::folder::remove(&folder)?;
                 outcome
             }
-            Kind::QuickCache => quick_cache(trace, capacity),
-            Kind::Moka(policy) => Ok(moka(trace, capacity, policy())),
-            Kind::Foyer(policy) => foyer(trace, capacity, policy()),
+            Kind::QuickCache => quick_cache(trace, &self.weights(trace).await?, capacity),
+            Kind::Moka(policy) => Ok(moka(trace, &self.weights(trace).await?, capacity, policy())),
+            Kind::Foyer(policy) => foyer(trace, &self.weights(trace).await?, capacity, policy()),
+        }
+    }
+
+    async fn weights(&self, trace: &Trace) -> Result<Weights> {
+        match self.side {
+            Side::SameWeight => Weights::of_larder(trace).await,
+            _ => Ok(Weights::of_bodies(trace)),
         }
     }
 }
@@ -82,63 +117,71 @@ async fn larder(url: &str, trace: &Trace) -> Result<Outcome> {
 }
 
 /// Puts what `get` does not find.
-fn each(trace: &Trace, mut get: impl FnMut(u32) -> bool, mut put: impl FnMut(u32, u64)) -> Outcome {
+fn each(
+    trace: &Trace,
+    weights: &Weights,
+    mut get: impl FnMut(u32) -> bool,
+    mut put: impl FnMut(u32, u64),
+) -> Outcome {
     let mut outcome = Outcome::default();
     for &key in trace.order() {
         let size = trace.sizes()[key as usize].unwrap_or(LEN);
         let hit = get(key);
         if !hit {
-            put(key, size);
+            put(key, weights.of(key));
         }
         outcome.count(size, hit);
     }
     outcome
 }
 
-fn quick_cache(trace: &Trace, capacity: u64) -> Result<Outcome> {
-    /// An object is as heavy as its size.
+fn quick_cache(trace: &Trace, weights: &Weights, capacity: u64) -> Result<Outcome> {
+    /// What is kept of an object is its weight.
     #[derive(Clone)]
-    struct Size;
+    struct Kept;
 
-    impl quick_cache::Weighter<u32, u64> for Size {
-        fn weight(&self, _: &u32, size: &u64) -> u64 {
-            *size
+    impl quick_cache::Weighter<u32, u64> for Kept {
+        fn weight(&self, _: &u32, weight: &u64) -> u64 {
+            *weight
         }
     }
 
-    let bytes: u64 = trace.sizes().iter().map(|size| size.unwrap_or(LEN)).sum();
-    let mean = (bytes / trace.sizes().len() as u64).max(1);
-    let items = usize::try_from(capacity / mean)?;
-    let cache = quick_cache::sync::Cache::with_weighter(items, capacity, Size);
+    let items = usize::try_from(capacity / weights.mean())?;
+    let cache = quick_cache::sync::Cache::with_weighter(items, capacity, Kept);
     let (get, put) = (
         |key| cache.get(&key).is_some(),
-        |key, size| cache.insert(key, size),
+        |key, weight| cache.insert(key, weight),
     );
-    Ok(each(trace, get, put))
+    Ok(each(trace, weights, get, put))
 }
 
 /// Maintained after each put, so that it neither forgets what it was asked nor keeps too much.
-fn moka(trace: &Trace, capacity: u64, policy: EvictionPolicy) -> Outcome {
+fn moka(trace: &Trace, weights: &Weights, capacity: u64, policy: EvictionPolicy) -> Outcome {
     let cache = moka::sync::Cache::builder()
         .max_capacity(capacity)
-        .weigher(|_: &u32, size: &u64| u32::try_from(*size).unwrap_or(u32::MAX))
+        .weigher(|_: &u32, weight: &u64| u32::try_from(*weight).unwrap_or(u32::MAX))
         .eviction_policy(policy)
         .build();
-    let put = |key, size| {
-        cache.insert(key, size);
+    let put = |key, weight| {
+        cache.insert(key, weight);
         cache.run_pending_tasks();
     };
-    each(trace, |key| cache.get(&key).is_some(), put)
+    each(trace, weights, |key| cache.get(&key).is_some(), put)
 }
 
-fn foyer(trace: &Trace, capacity: u64, policy: EvictionConfig) -> Result<Outcome> {
+fn foyer(
+    trace: &Trace,
+    weights: &Weights,
+    capacity: u64,
+    policy: EvictionConfig,
+) -> Result<Outcome> {
     let cache: Cache<u32, u64> = CacheBuilder::new(usize::try_from(capacity)?)
         .with_eviction_config(policy)
-        .with_weighter(|_: &u32, size: &u64| usize::try_from(*size).unwrap_or(usize::MAX))
+        .with_weighter(|_: &u32, weight: &u64| usize::try_from(*weight).unwrap_or(usize::MAX))
         .build();
     let (get, put) = (
         |key| cache.get(&key).is_some(),
-        |key, size| drop(cache.insert(key, size)),
+        |key, weight| drop(cache.insert(key, weight)),
     );
-    Ok(each(trace, get, put))
+    Ok(each(trace, weights, get, put))
 }

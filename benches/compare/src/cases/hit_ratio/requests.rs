@@ -14,18 +14,21 @@ pub(super) enum Kind {
     Scan,
     Loop,
     Mix,
+    Recent,
 }
 
 const EXPONENT: f64 = 0.9;
 const LEN_MEAN: u64 = 8_000;
 /// Requests of one kind before those of another.
 const TURN: u64 = 10_000;
+/// The share of the keys that never came before, where the latest are asked for.
+const NEW: f64 = 0.3;
 /// Keys of a loop and of a scan are apart from those of the zipf law.
 const LOOPED: u64 = 1 << 32;
 const SCANNED: u64 = 1 << 33;
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Zipf, Self::Scan, Self::Loop, Self::Mix];
+    pub(super) const ALL: [Self; 5] = [Self::Zipf, Self::Scan, Self::Loop, Self::Mix, Self::Recent];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Kind {
             Self::Scan => "scan",
             Self::Loop => "loop",
             Self::Mix => "mix",
+            Self::Recent => "recent",
         }
     }
 
@@ -62,7 +66,12 @@ pub(super) fn generate(kind: Kind, count: u64, capacity: u64, seed: u64) -> Resu
                 looped = (looped + 1) % (fit * 3 / 2).max(2);
                 LOOPED + looped
             }
-            Kind::Scan | Kind::Mix => {
+            Kind::Recent if scanned > 0 && random.random_bool(1.0 - NEW) => {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // As above.
+                let back = random.sample(zipf) as u64;
+                SCANNED + scanned - (back - 1).min(scanned - 1)
+            }
+            Kind::Scan | Kind::Mix | Kind::Recent => {
                 scanned += 1;
                 SCANNED + scanned
             }
@@ -87,5 +96,24 @@ mod tests {
         assert_eq!(keys(Kind::Loop).ok(), Some(150));
         let scan = keys(Kind::Scan).unwrap_or(0);
         assert!((20_000..21_001).contains(&scan), "{scan}");
+    }
+
+    #[test]
+    fn the_latest_are_asked_for_most() -> Result<()> {
+        let trace = generate(Kind::Recent, 60_000, 8_000 * 1_000, 1)?;
+        let new = trace.keys().len();
+        assert!((17_000..19_000).contains(&new), "{new}");
+        // Keys are numbered as they come, so the latest has the greatest number.
+        let (mut latest, mut near, mut again) = (0, 0, 0);
+        for &key in trace.order() {
+            if key > latest {
+                latest = key;
+            } else {
+                again += 1;
+                near += u32::from(latest - key < 100);
+            }
+        }
+        assert!(near * 10 > again * 4, "{near} of {again}");
+        Ok(())
     }
 }
