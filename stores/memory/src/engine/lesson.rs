@@ -223,4 +223,18 @@ mod tests {
         assert!(of(0, 20) >= 999);
         assert!(of(100, 20) <= 11, "the main queue has no room for it");
     }
+
+    /// Of 500 that leave the probation of a small part, 4 % come back, and all of them in a row.
+    #[test]
+    fn a_few_that_come_back_by_chance_let_nothing_new_in() {
+        let mut lesson = Lesson::default();
+        (0..60).for_each(|_| lesson.enter(100));
+        for number in 0..500 {
+            lesson.evict(Queue::Probation);
+            if number >= 480 {
+                lesson.admits(Queue::Probation, 1, 100);
+            }
+            assert!(!lesson.admits_new(), "{number}");
+        }
+    }
 }
