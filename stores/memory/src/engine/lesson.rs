@@ -104,7 +104,10 @@ impl Lesson {
     pub(super) fn admits_new(&mut self) -> bool {
         let (low, high) = AT_ONCE_NEW;
         let at_once = self.probation.share(self.probation_span());
-        let share = ((at_once - low) / (high - low)).clamp(0.0, 1.0);
+        if at_once <= low {
+            return false; // Of most requests: the rest need not be reckoned.
+        }
+        let share = ((at_once - low) / (high - low)).min(1.0);
         let share = share * SHARE_MIN.powf(self.reluctance(MISSED_SOON));
         spend(&mut self.new_credit, share)
     }
