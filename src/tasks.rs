@@ -253,3 +253,17 @@ impl Drop for Queued {
         lock(&self.queue).remove(&self.key);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_panics_where_it_was_begun_is_a_task_that_ended() {
+        let tasks = Tasks::new(Handle::current(), Arc::default());
+        let begun = tasks.begin(async { panic!("on purpose") }).await;
+        assert!(matches!(begun, Begun::<()>::Panicked));
+        assert_eq!(LEVELS.get(), 0);
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+    }
+}

@@ -4,8 +4,8 @@
 //! Every step under it is bounded by its tier's time-out, so a turn is too.
 //!
 //! Invariants:
-//! 1. The front of a key's queue holds the turn; all others wait. Tickets leave in any order, the
-//!    front only by giving the turn to the next.
+//! 1. One ticket of a key holds the turn; all others wait. They leave in any order, the holder only
+//!    by giving the turn to the next.
 //! 2. A key has a queue while a ticket for it exists, and no longer.
 //! 3. The table knows no runtime: a waiter is a `Waker`, and one lock is held, for a moment.
 
@@ -30,6 +30,12 @@ struct Table {
     tickets: AtomicU64,
 }
 
+/// A key's turn. Most keys have a holder and nobody who waits, which allocates nothing.
+struct Queue {
+    holder: u64,
+    waiting: VecDeque<Ticket>,
+}
+
 struct Ticket {
     number: u64,
     waker: Option<Waker>,
@@ -43,9 +49,13 @@ pub(crate) struct Turn {
 }
 
 /// Waits for a [`Turn`]. Dropped, it leaves the queue.
-pub(crate) struct TakeTurn(Option<Turn>);
+pub(crate) struct TakeTurn {
+    turn: Option<Turn>,
+    /// Nobody was before it: the turn was its own from the start.
+    is_first: bool,
+}
 
-type Stripe = Mutex<HashMap<KeyBuf, VecDeque<Ticket>>>;
+type Stripe = Mutex<HashMap<KeyBuf, Queue>>;
 
 const STRIPES: usize = 64;
 
@@ -64,16 +74,27 @@ impl Turns {
     pub(crate) fn take(&self, key: &KeyBuf) -> TakeTurn {
         let number = self.0.tickets.fetch_add(1, Ordering::Relaxed);
         let mut stripe = lock(self.0.stripe(key));
-        stripe.entry(key.clone()).or_default().push_back(Ticket {
-            number,
-            waker: None,
-        });
+        let is_first = match stripe.entry(key.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Queue {
+                    holder: number,
+                    waiting: VecDeque::new(),
+                });
+                true
+            }
+            Entry::Occupied(mut queue) => {
+                let waker = None;
+                queue.get_mut().waiting.push_back(Ticket { number, waker });
+                false
+            }
+        };
         drop(stripe);
-        TakeTurn(Some(Turn {
+        let turn = Some(Turn {
             table: Arc::clone(&self.0),
             key: key.clone(),
             number,
-        }))
+        });
+        TakeTurn { turn, is_first }
     }
 
     /// The keys whose turn is taken now.
@@ -105,18 +126,23 @@ impl Future for TakeTurn {
     ///
     /// When it is polled again after the turn was given.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Turn> {
-        let turn = self.0.as_ref().expect("polled after the turn was given");
+        const GIVEN: &str = "polled after the turn was given";
+        if self.is_first {
+            return Poll::Ready(self.turn.take().expect(GIVEN));
+        }
+        let turn = self.turn.as_ref().expect(GIVEN);
         let mut stripe = lock(turn.table.stripe(&turn.key));
         let queue = stripe.get_mut(&turn.key).expect("a ticket keeps its queue");
-        if queue
-            .front()
-            .is_some_and(|front| front.number == turn.number)
-        {
+        if queue.holder == turn.number {
             drop(stripe);
-            return Poll::Ready(self.0.take().expect("checked above"));
+            return Poll::Ready(self.turn.take().expect("checked above"));
         }
-        let mine = queue.iter_mut().find(|ticket| ticket.number == turn.number);
-        mine.expect("a ticket is in its queue").waker = Some(cx.waker().clone());
+        let mut waiting = queue.waiting.iter_mut();
+        let mine = waiting.find(|ticket| ticket.number == turn.number);
+        let mine = mine.expect("a ticket is in its queue");
+        let before = mine.waker.replace(cx.waker().clone());
+        drop(stripe);
+        drop(before);
         Poll::Pending
     }
 }
@@ -124,26 +150,26 @@ impl Future for TakeTurn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut stripe = lock(self.table.stripe(&self.key));
-        let Entry::Occupied(mut queue) = stripe.entry(self.key.clone()) else {
+        let Some(queue) = stripe.get_mut(&self.key) else {
             return;
         };
-        let was_front = queue
-            .get()
-            .front()
-            .is_some_and(|front| front.number == self.number);
-        queue
-            .get_mut()
-            .retain(|ticket| ticket.number != self.number);
-        let next = match queue.get_mut().front_mut() {
-            Some(front) if was_front => front.waker.take(),
-            Some(_) => None,
-            None => {
-                queue.remove();
-                None
-            }
-        };
+        if queue.holder != self.number {
+            let is_own = |ticket: &Ticket| ticket.number == self.number;
+            let own = queue.waiting.iter().position(is_own);
+            let left = own.and_then(|at| queue.waiting.remove(at));
+            drop(stripe);
+            drop(left); // With its waker, which is foreign.
+            return;
+        }
+        let next = queue.waiting.pop_front();
+        let mut gone = None;
+        match &next {
+            Some(next) => queue.holder = next.number,
+            None => gone = stripe.remove_entry(&self.key),
+        }
         drop(stripe);
-        if let Some(waker) = next {
+        drop(gone);
+        if let Some(waker) = next.and_then(|next| next.waker) {
             waker.wake();
         }
     }

@@ -1,7 +1,12 @@
 //! Flights and their spools under a model checker: members, a driver and the table, on threads and
 //! tasks that are scheduled at random.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    future::{pending, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,7 +19,11 @@ use super::{
     flights::{Boarded, Flights},
     spool::{Next, SpoolLimits},
 };
-use crate::{response::Source, sync::Mutex};
+use crate::{
+    fetch::{BoxFetch, FetchFuture},
+    response::Source,
+    sync::Mutex,
+};
 
 const RUNS: usize = 1_000;
 const CHUNKS: u64 = 6;
@@ -132,6 +141,11 @@ fn join(flights: &Flights) -> (Member, bool) {
     (member, boarded != Boarded::Joined)
 }
 
+fn member(flight: &Arc<Flight>) -> Member {
+    let boarding = flight.join(false, None, || None);
+    boarding.expect("it is open").member
+}
+
 /// Readers at their own pace, one that leaves half-way, with and without tiers that set the pace:
 /// all who stay get every byte in its place, then the end.
 #[test]
@@ -140,9 +154,7 @@ fn s24_s26_every_reader_gets_every_byte() {
         shuttle::check_random(
             move || {
                 let flight = Arc::new(Flight::new(key(), limits(true), None));
-                let members: Vec<_> = (0..3)
-                    .map(|_| flight.join(false, || None).expect("open"))
-                    .collect();
+                let members: Vec<_> = (0..3).map(|_| member(&flight)).collect();
                 let driver = future::spawn(drive(Arc::clone(&flight), ahead, Ok(())));
                 let mut members = members.into_iter();
                 let leaver = members.next().expect("three");
@@ -174,7 +186,7 @@ fn s80_without_a_spill_file_the_slowest_sets_the_pace() {
     shuttle::check_random(
         || {
             let flight = Arc::new(Flight::new(key(), limits(false), None));
-            let members = [(); 2].map(|()| flight.join(false, || None).expect("open"));
+            let members = [(); 2].map(|()| member(&flight));
             let driver = future::spawn(drive(Arc::clone(&flight), false, Ok(())));
             let readers = members.map(|member| future::spawn(read(member)));
             future::block_on(async {
@@ -196,7 +208,7 @@ fn s21_a_failure_is_never_a_clean_end() {
     shuttle::check_random(
         || {
             let flight = Arc::new(Flight::new(key(), limits(true), None));
-            let member = flight.join(false, || None).expect("open");
+            let member = member(&flight);
             let error = larder_store::Error::corrupt("cut");
             let driver = future::spawn(drive(Arc::clone(&flight), true, Err(error)));
             let (len, end) = future::block_on(read(member));
@@ -244,6 +256,79 @@ fn s31_s81_joiners_race_the_end() {
         },
         RUNS,
     );
+}
+
+/// Who waits for what comes whole is woken, whenever it came; one of them leaves before.
+#[test]
+fn s31_who_waits_for_what_comes_whole_is_woken() {
+    shuttle::check_random(
+        || {
+            let flights = Arc::new(Flights::new(8));
+            let start = |fetcher| Flight::new(key(), limits(true), fetcher);
+            let never = |_| Box::pin(pending()) as FetchFuture;
+            let fetcher = |_| Some(Box::new(never) as BoxFetch);
+            let started = flights.join(&key(), true, false, |_| true, fetcher, start);
+            let (first, _) = started.expect("there is room");
+            let flight = Arc::clone(first.flight());
+            let driver = {
+                let flights = Arc::clone(&flights);
+                future::spawn(async move {
+                    assert!(flight.fetching(None).is_some());
+                    future::yield_now().await;
+                    let mut opening = opening();
+                    let whole = Carrier::Whole(Bytes::from_static(b"whole"));
+                    Arc::get_mut(&mut opening).expect("its only owner").carrier = whole;
+                    flight.open(opening);
+                    flight.finish();
+                    flights.remove(&flight);
+                })
+            };
+            let waiters: Vec<_> = (0..3)
+                .map(|number| {
+                    let flights = Arc::clone(&flights);
+                    future::spawn(async move {
+                        let mut waiter = pin!(wait(&flights));
+                        let mut polled = waiter
+                            .as_mut()
+                            .poll(&mut Context::from_waker(Waker::noop()));
+                        // One is polled once, and away.
+                        if number > 0 && polled.is_pending() {
+                            polled = Poll::Ready(waiter.await);
+                        }
+                        let _ = polled;
+                    })
+                })
+                .collect();
+            future::block_on(async {
+                assert!(matches!(first.opened(|_| true).await, Seen::Open(_)));
+                for waiter in waiters {
+                    waiter.await.expect("no panic");
+                }
+                driver.await.expect("no panic");
+            });
+            assert_eq!(flights.len(), 0);
+        },
+        RUNS,
+    );
+}
+
+/// What a read does that finds a flight: it has the object, or came too late.
+async fn wait(flights: &Flights) {
+    let mut member = None;
+    let seen = poll_fn(|cx| {
+        if member.is_none() {
+            let found = flights.find("k", true, cx.waker(), |_| true, || None);
+            let Some(boarding) = found else {
+                return Poll::Ready(None);
+            };
+            member = Some(boarding.member);
+            if boarding.waits {
+                return Poll::Pending;
+            }
+        }
+        member.as_mut().expect("set above").poll_whole(cx)
+    });
+    assert!(matches!(seen.await, None | Some(Seen::Open(_))));
 }
 
 /// A delete retires the flight and then publishes its absence under the key's turn; the flight

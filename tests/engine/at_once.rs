@@ -292,6 +292,31 @@ async fn s31_who_joins_before_the_fetch_begins_hears_of_its_answer_alone() {
     assert_eq!(origin.fetches(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_get_that_came_while_the_tiers_were_asked_hears_that_they_have_nothing() {
+    let tier = faulty();
+    let builder = Cache::builder().policy(strict()).clock(clock());
+    let cache = builder.tier(memory()).tier(tier.clone()).build().unwrap();
+    let (origin, gate) = (Origin::default(), Gate::new());
+    tier.faults().on(Op::Get).inject(Fault::Stall);
+    let first = reading(&cache, origin.gives_after(&gate, || Fetched::bytes("a")));
+    stalled(&tier, 1).await;
+    let glance = tokio::spawn({
+        let cache = cache.clone();
+        async move { body(cache.get(KEY).await.unwrap()).await }
+    });
+    breathe().await;
+    tier.faults().release();
+    gate.reached().await;
+    let glance = tokio::time::timeout(Duration::from_secs(60), glance).await;
+    assert_eq!(
+        glance.expect("it does not wait for the fetch").unwrap(),
+        None
+    );
+    gate.open();
+    assert_eq!(first.await.unwrap(), "a");
+}
+
 #[tokio::test]
 async fn s33_joiners_that_leave_let_the_flight_be_given_up() {
     let builder = Cache::builder().on_abandon(larder::OnAbandon::Abort);

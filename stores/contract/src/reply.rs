@@ -30,6 +30,7 @@ impl<T> Unpin for Reply<'_, T> {}
 
 impl<'a, T> Reply<'a, T> {
     /// An answer that is there.
+    #[inline]
     pub fn ready(result: Result<T>) -> Self {
         Self(State::Ready(Some(result)))
     }
@@ -40,6 +41,7 @@ impl<'a, T> Reply<'a, T> {
     }
 
     /// Whether the answer is there, so that the next poll gives it.
+    #[inline]
     pub fn is_ready(&self) -> bool {
         matches!(self.0, State::Ready(_))
     }
@@ -51,6 +53,7 @@ impl<T> Future for Reply<'_, T> {
     /// # Panics
     ///
     /// When it is polled again after it gave its answer.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Ready(result) => Poll::Ready(result.take().expect("polled after its answer")),

@@ -30,6 +30,7 @@ impl Entry {
     }
 
     /// The entry, open for reading.
+    #[inline]
     pub(crate) fn open(self, range: ByteRange) -> Result<Object> {
         if range.is_full() {
             // The common case saves two reference counts.
@@ -47,6 +48,7 @@ impl Entry {
     }
 
     /// Whether it is to be taken for absent; asks the clock only where it can matter.
+    #[inline]
     pub(crate) fn is_expired(&self, now: impl FnOnce() -> Timestamp) -> bool {
         self.expires_at != NEVER && self.expires_at <= now()
     }
