@@ -288,14 +288,13 @@ fn s31_who_waits_for_what_comes_whole_is_woken() {
                     let flights = Arc::clone(&flights);
                     future::spawn(async move {
                         let mut waiter = pin!(wait(&flights));
-                        let mut polled = waiter
+                        if number > 0 {
+                            return waiter.await;
+                        }
+                        // Polled once, and away.
+                        let _ = waiter
                             .as_mut()
                             .poll(&mut Context::from_waker(Waker::noop()));
-                        // One is polled once, and away.
-                        if number > 0 && polled.is_pending() {
-                            polled = Poll::Ready(waiter.await);
-                        }
-                        let _ = polled;
                     })
                 })
                 .collect();
