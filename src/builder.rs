@@ -168,8 +168,8 @@ impl Builder {
         self
     }
 
-    /// How long a source may give nothing, and how long a reader may hold up its flight.
-    /// Default 30 s.
+    /// How long a source, or a body that comes straight from a tier, may give nothing, and how long
+    /// a reader may hold up its flight. Default 30 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = timeout;
         self

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use larder_store::{ByteRange, Key, KeyBuf, Lookup, Object, Reply, Result};
+use larder_store::{Body, ByteRange, Key, KeyBuf, Lookup, Metadata, Object, Reply, Result};
 
 use crate::{
     conditional::IfNoneMatch,
@@ -18,7 +19,7 @@ use crate::{
     fetch::Fetch,
     freshness::Freshness,
     policy::Policy,
-    read::{Ask, answer_whole, flight::Member, join_whole, read},
+    read::{Ask, answer_whole, direct::guarded, flight::Member, join_whole, read},
     refresh::refresh_behind,
     response::{Content, Described, Response, Status},
 };
@@ -225,16 +226,24 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         count(&place.counts.hits);
         let mut status = Status::new(place.source(), object.metadata.fetched_at, now);
         status.while_revalidate = while_revalidate;
-        let (range, content) = if self.ask.has(&object.metadata) {
+        let Object {
+            metadata,
+            range,
+            body,
+        } = object;
+        let (range, content) = if self.ask.has(&metadata) {
             (None, Content::NotModified)
-        } else if object.metadata.absent {
+        } else if metadata.absent {
             (None, Content::Absent)
+        } else if body.as_whole().is_some() {
+            (Some(range), Content::Body(body))
         } else {
-            (Some(object.range), Content::Body(object.body))
+            let body = self.guard(&metadata, &range, body);
+            (Some(range), Content::Body(body))
         };
         Some(Response {
             status,
-            metadata: Described::Stored(object.metadata),
+            metadata: Described::Stored(metadata),
             range,
             content,
         })
@@ -242,6 +251,18 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
 }
 
 impl<'a, F: Fetch + 'a> Request<'a, F> {
+    /// The body of the first tier's object, which may go on with the fetcher.
+    #[cold]
+    fn guard(&mut self, metadata: &Arc<Metadata>, range: &Range<u64>, body: Body) -> Body {
+        let object = Object {
+            metadata: Arc::clone(metadata),
+            range: range.clone(),
+            body,
+        };
+        let fetcher = || self.fetch.take().and_then(Fetch::boxed);
+        guarded(self.engine, 0, self.key, &self.ask, object, fetcher)
+    }
+
     /// Waits in the flight of another for what comes whole. `None` where there is no such flight,
     /// or it takes more than that.
     fn join(

@@ -7,6 +7,7 @@
 
 mod answer;
 mod body;
+pub(crate) mod direct;
 pub(crate) mod drive;
 pub(crate) mod fill;
 pub(crate) mod flight;
@@ -88,7 +89,7 @@ pub(crate) fn join_whole(
 /// The answer of a flight that was joined so, without a future of its own. `None` where it comes
 /// otherwise: [`read`] goes on with the member.
 pub(crate) fn answer_whole(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     key: Key<'_>,
     ask: &Ask,
     member: &mut Member,
@@ -146,14 +147,8 @@ pub(crate) async fn read<F: Fetch>(
         }
         // What may be served while a refresh runs will do, as long as it may; but not for whom it
         // was there no more.
-        let accepts = |meanwhile: &Opening| {
-            let may = match meanwhile.judge(engine, ask.max_age) {
-                Freshness::Fresh => true,
-                Freshness::Stale => meanwhile.stale.is_some(),
-                Freshness::Expired { .. } => false,
-            };
-            may && attempt == 0 && !ask.refresh
-        };
+        let waits = attempt > 0 || ask.refresh;
+        let accepts = |meanwhile: &Opening| !waits && meanwhile.will_do(engine, ask.max_age);
         let opening = match member.opened(accepts).await {
             Seen::Open(opening) => opening,
             Seen::Failed(error) => return Err(error),
@@ -184,7 +179,9 @@ pub(crate) async fn read<F: Fetch>(
             first,
             lender,
         };
-        match reader.answer(member, &opening).await? {
+        let regains = lender && opening.stale.is_none();
+        let mut spare = || spare(&mut given_back, &mut fetch, regains.then_some(&*flight));
+        match reader.answer(member, &opening, &mut spare).await? {
             Some(response) => return Ok(response),
             None => anew = matches!(opening.carrier, Carrier::Spooled),
         }
@@ -202,6 +199,17 @@ pub(crate) async fn read<F: Fetch>(
 fn regain(flight: &Flight, given_back: &mut Option<BoxFetch>) -> bool {
     *given_back = flight.take_fetcher();
     given_back.is_some()
+}
+
+/// A fetcher that nobody needs any more; that of what is stale is for the refresh behind.
+fn spare<F: Fetch>(
+    given_back: &mut Option<BoxFetch>,
+    fetch: &mut Option<F>,
+    lent: Option<&Flight>,
+) -> Option<BoxFetch> {
+    (given_back.take())
+        .or_else(|| fetch.take().and_then(Fetch::boxed))
+        .or_else(|| lent.and_then(Flight::take_fetcher))
 }
 
 /// Joins the key's flight, or starts one.
@@ -225,6 +233,15 @@ fn board(
 }
 
 impl Opening {
+    /// Whether it may be served while it is fetched anew.
+    fn will_do(&self, engine: &Engine, max_age: Option<Duration>) -> bool {
+        match self.judge(engine, max_age) {
+            Freshness::Fresh => true,
+            Freshness::Stale => self.stale.is_some(),
+            Freshness::Expired { .. } => false,
+        }
+    }
+
     /// Judges what may be had meanwhile, as its tier's entry.
     fn judge(&self, engine: &Engine, max_age: Option<Duration>) -> Freshness {
         let (header, now) = (&self.header, engine.now());

@@ -7,18 +7,20 @@ use larder_store::{Body, Error, Key, Lookup, Metadata, Object, Result};
 use super::{
     Ask,
     body::FlightBody,
+    direct::guarded,
     flight::{Carrier, Flight, Member, Opening},
 };
 use crate::{
     counters::count,
     engine::Engine,
+    fetch::BoxFetch,
     response::{Content, Described, Response, Source, Stale, Status},
     sync::lock,
 };
 
 /// One member's view of what its flight has found.
 pub(super) struct Reader<'a> {
-    pub(super) engine: &'a Engine,
+    pub(super) engine: &'a Arc<Engine>,
     pub(super) key: Key<'a>,
     pub(super) ask: &'a Ask,
     pub(super) first: bool,
@@ -50,11 +52,13 @@ impl Reader<'_> {
         )))
     }
 
-    /// The answer; `None` when the object went away meanwhile.
+    /// The answer; `None` when the object went away meanwhile. `spare` gives a fetcher that nobody
+    /// needs any more.
     pub(super) async fn answer(
         &self,
         member: Member,
         opening: &Opening,
+        spare: &mut (dyn FnMut() -> Option<BoxFetch> + Send),
     ) -> Result<Option<Response>> {
         if let Some(answer) = self.at_once(opening) {
             return answer.map(Some);
@@ -79,7 +83,9 @@ impl Reader<'_> {
                 let (range, content) = if metadata.absent {
                     (None, Content::Absent)
                 } else {
-                    (Some(object.range), Content::Body(object.body))
+                    let range = object.range.clone();
+                    let body = self.guard(*tier, object, spare);
+                    (Some(range), Content::Body(body))
                 };
                 let described = if renewed {
                     described(opening)
@@ -206,6 +212,28 @@ impl Reader<'_> {
                 )
             })),
         }
+    }
+}
+
+impl Reader<'_> {
+    /// The object's body, which goes on from the origin where there is a fetcher for that.
+    fn guard(
+        &self,
+        tier: usize,
+        object: Object,
+        spare: &mut (dyn FnMut() -> Option<BoxFetch> + Send),
+    ) -> Body {
+        if object.body.as_whole().is_some() {
+            return object.body;
+        }
+        guarded(
+            self.engine,
+            tier,
+            self.key.as_ref(),
+            self.ask,
+            object,
+            spare,
+        )
     }
 }
 

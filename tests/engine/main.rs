@@ -12,6 +12,7 @@ mod clear;
 mod commits;
 mod conditional;
 mod deletes;
+mod direct;
 mod disk;
 mod eviction;
 mod fences;
