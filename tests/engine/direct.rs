@@ -13,7 +13,7 @@ use larder::{
     Promote, Response, Result, Source, Store, StoreExt, Tier, Usage,
 };
 use larder_conformance::{Fault, Faulty, Model, Op};
-use larder_store::{Commit, Fence, Lookup, Reply, Touch, Writer};
+use larder_store::{Commit, Fence, Lookup, Object, Reply, Touch, Writer};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
@@ -46,28 +46,48 @@ const WAYS: [Way; 3] = [Way::First, Way::Late, Way::Below];
 
 /// A store whose look-ups need no wait, as those of a store in memory.
 #[derive(Debug)]
-struct Prompt(Faulty<Model>);
+struct Prompt {
+    store: Faulty<Model>,
+    /// After how many chunks its bodies end, as if that were all; their length is not known.
+    ends_after: Option<usize>,
+}
+
+impl Prompt {
+    fn new(store: &Faulty<Model>) -> Self {
+        Self {
+            store: store.clone(),
+            ends_after: None,
+        }
+    }
+}
 
 impl Store for Prompt {
     fn get_stream<'a>(&'a self, key: Key<'a>, range: ByteRange) -> Reply<'a, Lookup> {
-        let reply = self.0.get_stream(key, range).now_or_never();
-        Reply::ready(reply.expect("no fault is for look-ups"))
+        let reply = self.store.get_stream(key, range).now_or_never();
+        let found = reply.expect("no fault is for look-ups");
+        Reply::ready(found.map(|found| match (found, self.ends_after) {
+            (Lookup::Hit(object), Some(chunks)) => {
+                let body = Body::stream(None, object.body.take(chunks));
+                Lookup::Hit(Object { body, ..object })
+            }
+            (found, _) => found,
+        }))
     }
 
     fn set_with_writer<'a>(&'a self, key: Key<'a>, draft: Draft) -> Reply<'a, Box<dyn Writer>> {
-        self.0.set_with_writer(key, draft)
+        self.store.set_with_writer(key, draft)
     }
 
     fn delete<'a>(&'a self, key: Key<'a>, fence: Option<Fence>) -> Reply<'a, Commit> {
-        self.0.delete(key, fence)
+        self.store.delete(key, fence)
     }
 
     fn stat<'a>(&'a self, key: Key<'a>) -> Reply<'a, Option<Arc<Metadata>>> {
-        self.0.stat(key)
+        self.store.stat(key)
     }
 
     fn fence<'a>(&'a self, key: Key<'a>) -> Reply<'a, Fence> {
-        self.0.fence(key)
+        self.store.fence(key)
     }
 
     fn kind(&self) -> &'static str {
@@ -75,15 +95,15 @@ impl Store for Prompt {
     }
 
     fn usage(&self) -> Usage {
-        self.0.usage()
+        self.store.usage()
     }
 
     fn close(&self) -> Reply<'_, ()> {
-        self.0.close()
+        self.store.close()
     }
 
     fn as_touch(&self) -> Option<&dyn Touch> {
-        self.0.as_touch()
+        self.store.as_touch()
     }
 }
 
@@ -106,7 +126,7 @@ async fn stored(tag: Option<EntityTag>) -> Faulty<Model> {
 /// A cache over that store. What is silent has ten seconds.
 fn over(way: Way, store: &Faulty<Model>) -> Cache {
     let builder = match way {
-        Way::First => impatient().tier(Prompt(store.clone())),
+        Way::First => impatient().tier(Prompt::new(store)),
         Way::Late => impatient().tier(store.clone()),
         Way::Below => {
             let below = Tier::new(store.clone()).promote(Promote::Never);
@@ -196,6 +216,22 @@ async fn s23_a_body_that_comes_as_a_stream_goes_on_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s23_a_body_of_no_known_length_is_held_to_the_objects() {
+    let store = stored(Some(v1())).await;
+    let mut tier = Prompt::new(&store);
+    tier.ends_after = Some(5);
+    let cache = impatient().tier(tier).build().unwrap();
+    let (given, end) = to_the_end(cache.get("a").await.unwrap()).await;
+    assert_eq!(given, pattern(LEN).slice(..5 * CHUNK));
+    assert!(end.unwrap_err().is_corrupt());
+    let origin = Origin::default();
+    let fetch = origin.does(async |_| Ok(same()));
+    let response = cache.get_or_fetch("a", fetch).await.unwrap();
+    assert_eq!(bytes(response).await, pattern(LEN));
+    assert_eq!(origin.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn s34_a_body_that_panics_goes_on_as_well() {
     for way in WAYS {
         let (cache, store) = cache(way).await;
@@ -251,7 +287,11 @@ async fn s28_the_origin_goes_on_where_the_tier_gives_nothing() {
         let (cache, store) = cache(way).await;
         store.faults().on(Op::Body).nth(5).inject(Fault::Stall);
         let origin = Origin::default();
-        let fetch = origin.does(async |_| Ok(same()));
+        let faults = store.faults().clone();
+        let fetch = origin.does(async move |_| {
+            assert_eq!(faults.stalled(), 0, "the tier's body is held no more");
+            Ok(same())
+        });
         let response = cache.get_or_fetch("a", fetch).await.unwrap();
         let began = Instant::now();
         assert_eq!(bytes(response).await, pattern(LEN), "{way:?}");
@@ -577,7 +617,7 @@ fn a_reader_needs_no_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (cache, store) = runtime.block_on(async {
         let store = stored(Some(v1())).await;
-        let builder = Cache::builder().tier(Prompt(store.clone()));
+        let builder = Cache::builder().tier(Prompt::new(&store));
         let builder = builder.idle_timeout(Duration::from_millis(50));
         (builder.build().unwrap(), store)
     });
