@@ -27,8 +27,8 @@ use crate::{
 /// A read being configured; awaiting it gives a [`Response`].
 ///
 /// A fresh hit in the first tier is answered from the stack: nothing is allocated and no task runs.
-/// All else is done by the key's flight, in a task of the cache's own: dropping the request, or the
-/// response, only leaves it.
+/// All else is done by the key's flight: here as far as that needs no wait, then in a task of the
+/// cache's own. Dropping the request, or the response, only leaves it.
 ///
 /// ```
 /// # use std::time::Duration;
