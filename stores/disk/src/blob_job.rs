@@ -6,12 +6,7 @@ use bytes::Bytes;
 use larder_store::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::{
-    blobs, flusher,
-    medium::File,
-    spill::{Spill, Turn},
-    staging::Stage,
-};
+use crate::{blobs, flusher, medium::File, spill::Turn, staging::Stage};
 
 /// After so many pieces a job makes place for those that wait.
 const TURNS: u32 = 16;
@@ -81,7 +76,10 @@ impl Job {
     fn run(mut self) {
         while !self.ended {
             self.step();
-            self.progress.notify_one();
+            let has_place = || self.stage.spilled(|spill, _| spill.has_place());
+            if self.ended || has_place() == Some(true) {
+                self.progress.notify_one();
+            }
         }
     }
 
@@ -129,6 +127,11 @@ impl Job {
 
     fn write(&self, file: &File, bytes: Bytes, offset: u64) -> Result<()> {
         let volume = &self.stage.volume;
+        let sums = self
+            .stage
+            .spilled(|spill, _| std::mem::take(&mut spill.sums));
+        let mut sums = sums.unwrap_or_default();
+        sums.add(&bytes);
         let written = file.write_all_at(&bytes, offset);
         written.map_err(|error| self.failed(error))?;
         let len = bytes.len() as u64;
@@ -136,7 +139,11 @@ impl Job {
         volume.intake.charge(len);
         // So that its buffer can be used again.
         drop(bytes);
-        drop(self.stage.spilled(Spill::wrote));
+        let wrote = self.stage.spilled(|spill, loan| {
+            spill.sums = sums;
+            spill.wrote(loan)
+        });
+        drop(wrote);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub(crate) struct BlobWriter {
     /// Tells that a job has come further.
     progress: Arc<Notify>,
     id: u64,
+    /// Once all of the body is in the file.
     sums: Sums,
     /// Once it is about to be published.
     blob: Option<Arc<Blob>>,
@@ -32,29 +33,26 @@ impl BlobWriter {
     pub(crate) fn new(stage: &Arc<Stage>) -> Self {
         let id = stage.volume.log.draw();
         let progress = Arc::default();
-        let mut sums = Sums::default();
-        sums.add(&stage.spill(id, &progress));
+        stage.spill(id, &progress);
         Self {
             stage: Arc::clone(stage),
             progress,
             id,
-            sums,
+            sums: Sums::default(),
             blob: None,
         }
     }
 
-    /// The CRC-32C of what was taken.
+    /// The CRC-32C of what was taken, once that is [finished](Self::finish).
     pub(crate) fn checksum(&self) -> u32 {
         self.sums.whole()
     }
 
     /// Takes from the chunk what there is room for.
     pub(crate) fn take(&mut self, chunk: &mut Bytes) -> Result<Filled> {
-        let all = chunk.clone();
+        let len = chunk.len();
         let filled = self.stage.fill(chunk)?;
-        let taken = &all[..all.len() - chunk.len()];
-        self.sums.add(taken);
-        budget::spend(taken.len());
+        budget::spend(len - chunk.len());
         blob_job::start(&self.stage);
         Ok(filled)
     }
@@ -94,9 +92,15 @@ impl BlobWriter {
 
     /// Has all of it written, and the checksums behind it.
     pub(crate) async fn finish(&mut self) -> Result<()> {
-        let table = Bytes::from(self.sums.table(self.id));
-        let finished = self.stage.spilled(|spill, _| spill.finish(table));
+        let finished = self.stage.spilled(|spill, _| spill.finish());
         finished.unwrap_or(Ok(()))?;
+        self.drain().await?;
+        let sums = self
+            .stage
+            .spilled(|spill, _| std::mem::take(&mut spill.sums));
+        self.sums = sums.unwrap_or_default();
+        let table = Bytes::from(self.sums.table(self.id));
+        self.stage.spilled(|spill, _| spill.add_table(table));
         self.drain().await
     }
 

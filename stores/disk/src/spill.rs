@@ -3,8 +3,9 @@
 // Invariants:
 // 1. The bytes from `flushed` on are in `queue` and then in `filling`, without a gap; those before
 //    are in the file.
-// 2. While `working` there is one job, which alone touches the file's content and takes out of
-//    `queue`. Everybody else only adds.
+// 2. While `working` there is one job, which alone touches the file's content and `sums` and takes
+//    out of `queue`. Everybody else only adds. Between two of its turns `sums` are those of the
+//    bytes before `flushed`.
 // 3. After `abandoned` nothing is written any more, and what is in memory stays for who reads it
 //    back. The job that is there, or else one more, removes the file.
 
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use larder_store::{Error, Result};
 use tokio::sync::Notify;
 
-use crate::{intake::Loan, medium::File};
+use crate::{intake::Loan, medium::File, sums::Sums};
 
 /// So much is written at once.
 pub(crate) const PIECE: usize = 512 << 10;
@@ -34,6 +35,9 @@ pub(crate) struct Spill {
     pub(crate) file: Option<Arc<File>>,
     /// The bytes in the file.
     flushed: u64,
+    /// Their checksums. Whoever writes a piece computes them: a moment later the kernel copies it,
+    /// and finds it in the processor's cache.
+    pub(crate) sums: Sums,
     queue: VecDeque<Piece>,
     filling: BytesMut,
     /// A buffer that was written, to be filled again.
@@ -147,15 +151,19 @@ impl Spill {
         }
     }
 
-    /// Has all that is there written, and this behind it.
-    pub(crate) fn finish(&mut self, table: Bytes) -> Result<()> {
+    /// Has all that is there written.
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.check()?;
         self.flush();
+        Ok(())
+    }
+
+    /// Has this written behind all that was.
+    pub(crate) fn add_table(&mut self, table: Bytes) {
         self.queue.push_back(Piece {
             bytes: table,
             lent: 0,
         });
-        Ok(())
     }
 
     /// The error that ended the writing, if any has.
@@ -166,6 +174,12 @@ impl Spill {
     /// Whether all that was to be written is in the file.
     pub(crate) fn is_drained(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether it is time to wake the writer: for each piece by itself it would sleep and wake as
+    /// often as pieces are written.
+    pub(crate) fn has_place(&self) -> bool {
+        self.queue.len() <= PIECES_MAX / 4
     }
 
     /// Whether there is something to do, and nobody does it.

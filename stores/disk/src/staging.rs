@@ -90,16 +90,15 @@ impl Stage {
         }
     }
 
-    /// From now on the bytes go to a file. Gives those that are there.
-    pub(crate) fn spill(&self, id: u64, progress: &Arc<Notify>) -> Bytes {
+    /// From now on the bytes go to a file, those that are there first.
+    pub(crate) fn spill(&self, id: u64, progress: &Arc<Notify>) {
         let mut state = self.lock();
         let first = match &mut state.body {
             Body::Growing(buffer) => Bytes::from(std::mem::take(buffer)),
             _ => Bytes::new(),
         };
-        let spill = Spill::new(id, progress, first.clone(), state.loan.bytes());
+        let spill = Spill::new(id, progress, first, state.loan.bytes());
         state.body = Body::Spilled(Box::new(spill));
-        first
     }
 
     /// Takes from the chunk what there is room for; what is to be readable at once is acknowledged

@@ -48,7 +48,8 @@ fn a_stream_is_written_in_pieces_whose_buffers_are_used_again() {
         wanted.extend_from_slice(&chunk);
         assert!(loan.bytes() <= (PIECES_MAX * PIECE + 300 * KIB) as u64);
     }
-    spill.finish(Bytes::from_static(b"table")).unwrap();
+    spill.finish().unwrap();
+    spill.add_table(Bytes::from_static(b"table"));
     write(&mut spill, &mut loan, &mut written);
     wanted.extend_from_slice(b"table");
     assert!(written == wanted);
@@ -88,6 +89,10 @@ fn a_long_chunk_is_not_copied_and_not_taken_without_end() {
     assert_eq!(chunk.len(), 10 * PIECE - PIECES_MAX * PIECE);
     assert_eq!(loan.bytes(), (PIECES_MAX * PIECE) as u64);
     assert_eq!(spill.queue[1].bytes.as_ptr(), all[PIECE..].as_ptr());
+    assert!(
+        !spill.has_place(),
+        "the writer sleeps until most is written"
+    );
     assert_eq!(spill.fill(&mut chunk, &mut loan).unwrap(), Filled::Partly);
     assert_eq!(chunk.len(), 10 * PIECE - PIECES_MAX * PIECE);
 }
@@ -109,6 +114,7 @@ fn without_memory_a_chunk_is_owed_and_not_copied() {
     write(&mut spill, &mut loan, &mut written);
     assert!(written == all);
     assert_eq!(loan.bytes(), 0);
+    assert!(spill.has_place());
 }
 
 #[test]
