@@ -532,6 +532,30 @@ async fn a_flight_that_has_no_bytes_is_not_waited_for_in_vain() {
     }
 }
 
+/// It is on its way up from a tier that has an older object.
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_has_another_object_is_not_waited_for() {
+    let (upper, lower) = (
+        stored(Some(v1())).await,
+        stored(EntityTag::strong("v0").ok()).await,
+    );
+    upper.faults().on(Op::Body).nth(5).inject(BROKEN);
+    lower.faults().on(Op::Body).nth(5).inject(Fault::Stall);
+    let cache = impatient().tier(upper.clone()).tier(memory()).tier(lower);
+    let cache = cache.build().unwrap();
+    let origin = Origin::default();
+    let fetch = origin.does(async |_| Ok(same()));
+    let response = cache.get_or_fetch("a", fetch).await.unwrap();
+    upper.faults().on(Op::Get).inject(BROKEN);
+    let older = cache.get("a").await.unwrap();
+    assert_eq!(cache.in_flight().flights, 1);
+    assert_eq!(bytes(response).await, pattern(LEN));
+    assert_eq!(origin.fetches(), 1);
+    let (_, end) = to_the_end(older).await;
+    assert!(end.unwrap_err().is_timeout());
+    at_rest(&cache).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn s19_a_reader_that_leaves_takes_everything_with_it() {
     for (way, goes_on) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
@@ -560,38 +584,47 @@ async fn s19_a_reader_that_leaves_takes_everything_with_it() {
     }
 }
 
+/// A draft that is past its lifetime after a minute, and stale for so many seconds then.
+fn lasting(tag: EntityTag, stale: u64) -> Draft {
+    let now = larder::Clock::now(&clock());
+    tagged(Draft::new(), Some(tag)).with(|header| {
+        (header.fetched_at, header.ttl) = (now, Some(60 * SECOND));
+        header.stale_while_revalidate = Duration::from_secs(stale);
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refresh_behind_keeps_its_fetcher() {
     for way in WAYS {
-        let clock = clock();
-        let model = Model::new().chunked(CHUNK);
-        let store = Faulty::new(model);
-        let now = larder::Clock::now(&clock);
-        let draft = tagged(Draft::new(), Some(v1())).with(|header| {
-            (header.fetched_at, header.ttl) = (now, Some(60 * SECOND));
-            header.stale_while_revalidate = 60 * SECOND;
-        });
-        assert!(
-            store
-                .write("a", pattern(LEN), draft)
-                .await
-                .unwrap()
-                .is_done()
-        );
+        let (clock, store) = (clock(), Faulty::new(Model::new().chunked(CHUNK)));
+        let write = store.write("a", pattern(LEN), lasting(v1(), 60)).await;
+        assert!(write.unwrap().is_done());
+        store.faults().on(Op::Body).inject(BROKEN);
+        let upper = Faulty::new(Model::new());
         let below = Tier::new(store.clone()).promote(Promote::Never);
         let builder = match way {
-            Way::Below => impatient().tier(memory()).tier(below),
-            _ => impatient().tier(below),
+            Way::First => impatient().tier(Prompt::new(&store)),
+            Way::Late => impatient().tier(below),
+            // The flight is still at it when its readers have their answer.
+            Way::Below => {
+                let old = lasting(EntityTag::strong("v0").unwrap(), 0);
+                assert!(upper.write("a", "old", old).await.unwrap().is_done());
+                upper.faults().on(Op::Delete).inject(Fault::Delay(SECOND));
+                impatient().tier(upper.clone()).tier(below)
+            }
         };
         let builder = builder.policy(stale_is_served()).clock(clock.clone());
         let cache = builder.build().unwrap();
         clock.advance(70 * SECOND);
-        store.faults().on(Op::Body).inject(BROKEN);
         let origin = Origin::default();
         let fetch = origin.does(async |_| Ok(same()));
         let response = cache.get_or_fetch("a", fetch).await.unwrap();
         assert!(response.status().is_stale(), "{way:?}");
         settle(&cache).await;
+        assert_eq!(
+            upper.faults().calls(Op::Delete),
+            u64::from(way == Way::Below)
+        );
         assert_eq!((origin.fetches(), cache.counters().refreshes), (1, 1));
         let (_, end) = to_the_end(response).await;
         assert!(end.unwrap_err().is_corrupt(), "it went to the refresh");
