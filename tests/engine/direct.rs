@@ -532,6 +532,23 @@ async fn a_flight_that_has_no_bytes_is_not_waited_for_in_vain() {
     }
 }
 
+/// It finds the object where it broke off, and has no use for a fetcher.
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_is_looking_is_not_given_the_fetcher() {
+    let (cache, store) = cache(Way::Below).await;
+    store.faults().on(Op::Body).nth(5).inject(BROKEN);
+    let origin = Origin::default();
+    let fetch = origin.does(async |_| Ok(same()));
+    let response = cache.get_or_fetch("a", fetch).await.unwrap();
+    store.faults().on(Op::Get).inject(Fault::Delay(SECOND));
+    let looks = cache.get("a").into_future();
+    let (found, given) = join(looks, bytes(response)).await;
+    assert_eq!(given, pattern(LEN));
+    assert!(found.unwrap().status().is_hit());
+    assert_eq!(origin.fetches(), 1);
+    at_rest(&cache).await;
+}
+
 /// It is on its way up from a tier that has an older object.
 #[tokio::test(start_paused = true)]
 async fn a_flight_that_has_another_object_is_not_waited_for() {
