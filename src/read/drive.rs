@@ -124,6 +124,7 @@ async fn fly(
 }
 
 /// What came of asking the origin.
+#[allow(clippy::large_enum_variant)] // A box would be an allocation of each miss.
 enum Asked {
     /// It answered to a fetch that began then, and holds its slot yet.
     Fetched(Fetched, OwnedSemaphorePermit, Timestamp),

@@ -1,0 +1,177 @@
+//! A place in a flight: waiting for what it finds, then reading it.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use larder_store::{Error, Result, Staged};
+
+use super::{Carrier, Flight, Opening, Over, Phase};
+use crate::{
+    read::spool::{Read, Spool, held_up},
+    sync::lock,
+};
+
+/// What a member waited for.
+pub(crate) enum Seen {
+    Open(Arc<Opening>),
+    Failed(Error),
+    Nowhere,
+}
+
+/// A place in a flight. Dropped, it leaves.
+pub(crate) struct Member {
+    pub(super) flight: Arc<Flight>,
+    pub(super) id: usize,
+    /// Whether it came with a fetcher; who did not does not wait for a fetch.
+    pub(super) fetches: bool,
+    pub(super) has_left: bool,
+}
+
+/// How a member came aboard.
+pub(crate) struct Boarding {
+    pub(crate) member: Member,
+    /// Its waker is kept: there is nothing to be seen before it is woken.
+    pub(crate) waits: bool,
+}
+
+impl Member {
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Waits until the flight is open or over. Cancel safe.
+    pub(crate) async fn opened(&self, accepts: impl Fn(&Opening) -> bool) -> Seen {
+        poll_fn(|cx| {
+            let mut state = lock(&self.flight.state);
+            let seen = match &state.phase {
+                Phase::Open(opening) => Seen::Open(Arc::clone(opening)),
+                Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
+                Phase::Over(Over::Nowhere) => Seen::Nowhere,
+                Phase::Fetching(Some(meanwhile)) if accepts(meanwhile) => {
+                    Seen::Open(Arc::clone(meanwhile))
+                }
+                Phase::Fetching(_) if !self.fetches => Seen::Nowhere,
+                Phase::Looking | Phase::Fetching(_) => {
+                    let before = state.spool.wait(self.id, cx.waker());
+                    drop(state);
+                    drop(before);
+                    return Poll::Pending;
+                }
+            };
+            Poll::Ready(seen)
+        })
+        .await
+    }
+
+    /// Waits for an object that comes whole, for an absence or a failure, and leaves with it. `None`
+    /// where it is something else, which takes more than one look.
+    pub(crate) fn poll_whole(&mut self, cx: &Context<'_>) -> Poll<Option<Seen>> {
+        let mut state = lock(&self.flight.state);
+        let seen = match &state.phase {
+            Phase::Open(opening) => match opening.carrier {
+                Carrier::Whole(_) | Carrier::Absent => Seen::Open(Arc::clone(opening)),
+                _ => return Poll::Ready(None),
+            },
+            Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
+            Phase::Over(Over::Nowhere) | Phase::Fetching(Some(_)) => return Poll::Ready(None),
+            Phase::Fetching(None) if !self.fetches => return Poll::Ready(None),
+            Phase::Looking | Phase::Fetching(None) => {
+                let before = state.spool.wait(self.id, cx.waker());
+                drop(state);
+                drop(before);
+                return Poll::Pending;
+            }
+        };
+        let waker = state.spool.leave(self.id);
+        let driver = state.due();
+        self.has_left = true;
+        drop(state);
+        drop(waker);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Ready(Some(seen))
+    }
+
+    /// Waits until the object's length is known, the source has ended, or `enough` bytes came.
+    /// Gives the length, where it is known. Cancel safe.
+    pub(crate) async fn length(
+        &self,
+        known: Option<u64>,
+        enough: Option<u64>,
+    ) -> Result<Option<u64>> {
+        poll_fn(|cx| {
+            let mut state = lock(&self.flight.state);
+            if known.is_some() {
+                return Poll::Ready(Ok(known));
+            }
+            if let Some(Ok(())) = state.spool.outcome() {
+                return Poll::Ready(Ok(Some(state.spool.end())));
+            }
+            if state.spool.is_cut(self.id) {
+                return Poll::Ready(Err(held_up()));
+            }
+            // Before a failure of the source: that comes after the bytes.
+            if enough.is_some_and(|enough| state.spool.end() >= enough) {
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(Err(error)) = state.spool.outcome() {
+                return Poll::Ready(Err(error.clone()));
+            }
+            let before = state.spool.wait(self.id, cx.waker());
+            drop(state);
+            drop(before);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Begins to read at `offset`. `false` when bytes it needs are gone.
+    pub(crate) fn place(&self, offset: u64, stop: Option<u64>) -> bool {
+        self.change(|spool| spool.place(self.id, offset, stop))
+    }
+
+    pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Read {
+        let (read, before) = self.change(|spool| {
+            let before = spool.take_waker(self.id);
+            (spool.read(self.id, cx.waker()), before)
+        });
+        drop(before);
+        read
+    }
+
+    /// It took so many bytes from a backing.
+    pub(crate) fn advance(&self, by: u64) {
+        self.change(|spool| spool.advance(self.id, by));
+    }
+
+    /// A backing could not be read; `false` when nothing else has its bytes.
+    pub(crate) fn distrust(&self, bad: &Arc<dyn Staged>) -> bool {
+        self.change(|spool| spool.distrust(self.id, bad))
+    }
+
+    /// Changes the spool, and wakes the driver if it waits for readers.
+    fn change<T>(&self, change: impl FnOnce(&mut Spool) -> T) -> T {
+        let mut state = lock(&self.flight.state);
+        let before = state.spool.progress();
+        let result = change(&mut state.spool);
+        let moved = state.spool.progress() != before;
+        let driver = if moved { state.due() } else { None };
+        drop(state);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+        result
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.has_left {
+            drop(self.change(|spool| spool.leave(self.id)));
+        }
+    }
+}
