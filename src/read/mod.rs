@@ -120,7 +120,7 @@ pub(crate) async fn read<F: Fetch>(
     mut joined: Option<Member>,
 ) -> Result<Response> {
     let mut anew = ask.refresh;
-    let mut given_back = None;
+    let (mut given_back, mut unfit) = (None, None);
     for attempt in 0..ATTEMPTS_MAX {
         engine.check_open()?;
         // Who may turn the answer down needs the fetcher then: it is lent only to a flight of its own.
@@ -134,7 +134,7 @@ pub(crate) async fn read<F: Fetch>(
         };
         let (member, boarded) = match joined.take() {
             Some(member) => (member, Boarded::Joined),
-            None => board(engine, &key, fetches, anew, &mut lend)?,
+            None => board(engine, &key, fetches, anew, unfit.as_ref(), &mut lend)?,
         };
         let first = boarded != Boarded::Joined;
         if let Boarded::Started { anew } = boarded {
@@ -188,6 +188,8 @@ pub(crate) async fn read<F: Fetch>(
         if fetches && fetch.is_none() {
             regain(&flight, &mut given_back);
         }
+        // At first it may have been what was to be had meanwhile: the flight goes on.
+        unfit = waits.then_some(flight);
     }
     Err(refused(
         ErrorKind::Unavailable,
@@ -212,18 +214,23 @@ fn spare<F: Fetch>(
         .or_else(|| lent.and_then(Flight::take_fetcher))
 }
 
-/// Joins the key's flight, or starts one.
+/// Joins the key's flight, or starts one. What the one that is `unfit` found cannot be had any more,
+/// though it may still be landing.
 fn board(
     engine: &Arc<Engine>,
     key: &KeyBuf,
     fetches: bool,
     anew: bool,
+    unfit: Option<&Arc<Flight>>,
     lend: &mut dyn FnMut(Boarded) -> Option<BoxFetch>,
 ) -> Result<(Member, Boarded)> {
     let limits = engine.settings.spool;
     let since = engine.since();
     let start = |fetcher| Flight::new(key.clone(), limits, fetcher).since(since);
-    let joins = |flight: &Flight| engine.joins(flight.since);
+    let joins = |flight: &Flight| {
+        let is_unfit = unfit.is_some_and(|unfit| std::ptr::eq(Arc::as_ptr(unfit), flight));
+        !is_unfit && engine.joins(flight.since)
+    };
     let joined = engine.flights.join(key, fetches, anew, joins, lend, start);
     let Some(joined) = joined else {
         count(&engine.counts.flights_refused);

@@ -23,7 +23,7 @@ use crate::{
     source::{feed, pattern, to_the_end, whole},
     support::{
         Origin, SECOND, assert_clean, at_rest, broken, clock, faulty, impatient, memory, settle,
-        stale_is_served, strict,
+        stale_is_served, strict, text,
     },
 };
 
@@ -570,6 +570,35 @@ async fn a_flight_that_has_another_object_is_not_waited_for() {
     assert_eq!(origin.fetches(), 1);
     let (_, end) = to_the_end(older).await;
     assert!(end.unwrap_err().is_timeout());
+    at_rest(&cache).await;
+}
+
+/// The flight has its answer, and is still at the tier above when the one below goes away.
+#[tokio::test(start_paused = true)]
+async fn s21_a_flight_whose_tier_went_away_is_not_joined_again() {
+    let (clock, upper, lower) = (clock(), faulty(), faulty());
+    let old = lasting(EntityTag::strong("v0").unwrap(), 0);
+    assert!(upper.write("a", "old", old).await.unwrap().is_done());
+    upper.faults().on(Op::Delete).inject(Fault::Delay(SECOND));
+    clock.advance(70 * SECOND);
+    let fresh = Draft::new().with(|header| header.fetched_at = larder::Clock::now(&clock));
+    assert!(lower.write("a", "new", fresh).await.unwrap().is_done());
+    let below = Tier::new(lower.clone()).promote(Promote::Never);
+    let cache = impatient().tier(upper).tier(below).clock(clock);
+    let cache = cache.build().unwrap();
+    let found = cache.get("a").await.unwrap();
+    assert_eq!(cache.in_flight().flights, 1, "still landing");
+    lower
+        .faults()
+        .on(Op::Get)
+        .always(Fault::Fail(ErrorKind::Unavailable));
+    let origin = Origin::default();
+    let reads = (0..10).map(|_| cache.get_or_fetch("a", origin.gives("new")).into_future());
+    for read in futures_util::future::join_all(reads).await {
+        assert_eq!(text(read.unwrap()).await, "new");
+    }
+    assert_eq!(origin.fetches(), 1);
+    assert_eq!(text(found).await, "new");
     at_rest(&cache).await;
 }
 
