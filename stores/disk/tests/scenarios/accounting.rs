@@ -104,7 +104,7 @@ async fn s50_usage_is_the_live_set_after_evictions() {
     }
     assert!(store.usage().evictions > 0);
     let settled = || bytes_of_files(&folder.store()) <= 8 * MIB && store.usage().stored <= 8 * MIB;
-    eventually(Duration::from_secs(5), "the files stay within", settled).await;
+    eventually(Duration::from_secs(30), "the files stay within", settled).await;
     quiet(&store).await;
     counts(&store).await;
     let usage = store.usage();
