@@ -12,8 +12,8 @@
 //!
 //! Nothing fails, but for a delete of which the bus did not take the message in time. Where servers
 //! fail, a read with a fetcher fails only if the body of a tier breaks off and cannot be continued:
-//! because the origin has a newer version by then, or because the fetcher was used up to learn that
-//! the body is still right.
+//! because the origin has a newer version by then, because the fetcher was used up to learn that the
+//! body is still right, or because there is no tier above, so that the body comes as it is.
 //!
 //! Where servers fail, an insert that has returned may have reached private tiers only. Then it
 //! binds its own process, as an insert always does, and a delete that has succeeded binds all.
@@ -238,7 +238,9 @@ impl Rules {
             Op::Delete if self.calm => why.contains("the bus takes nothing"),
             _ if self.calm => false,
             Op::Read { .. } => {
-                let can_go_on = !why.starts_with(REVALIDATED) && !changes.iter().any(is_newer);
+                let can_go_on = self.private[failed.process]
+                    && !why.starts_with(REVALIDATED)
+                    && !changes.iter().any(is_newer);
                 failed.version > 0 && !can_go_on
             }
             _ => true,
