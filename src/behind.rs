@@ -10,13 +10,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use larder_store::{Draft, KeyBuf, Result};
+use larder_store::{Commit, Draft, KeyBuf, Result};
 use tokio::sync::Semaphore;
 
 use crate::{
     counters::count,
     engine::Engine,
-    read::lane::remove,
+    read::{lane::remove, refence::refence_others},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -216,8 +216,17 @@ impl Worker {
         if !job.forgotten.load(Ordering::Acquire) {
             let commit = place.attempt("committing", || writer.commit()).await;
             match commit {
-                Ok(commit) if commit.is_done() => count(&place.counts.fills),
-                Ok(_) => count(&place.counts.superseded),
+                Ok(Commit::Done(metadata)) => {
+                    count(&place.counts.fills);
+                    // Flights that are under way began after what was queued.
+                    let others = engine.flights.others(&self.key, None);
+                    if !others.is_empty() {
+                        let version = metadata.map(|metadata| metadata.version());
+                        let changed = [(place.index, version)];
+                        refence_others(engine, &self.key, &changed, &others).await;
+                    }
+                }
+                Ok(Commit::Superseded) => count(&place.counts.superseded),
                 Err(error) => {
                     remove(engine, place, &self.key, None).await?;
                     return Err(error);

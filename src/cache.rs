@@ -114,7 +114,7 @@ impl Cache {
     ///
     /// It joins a flight that has its object, but does not wait for a fetch.
     pub fn get<'a>(&'a self, key: &'a str) -> Request<'a, NoFetch> {
-        Request::new(self.engine(), key, NoFetch, false)
+        Request::new(self.engine(), key, NoFetch)
     }
 
     /// Reads from the tiers, and from `fetch` what they do not have.
@@ -135,7 +135,7 @@ impl Cache {
         Fut: Future<Output = Result<Fetched, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        Request::new(self.engine(), key, FetchWith(fetch), true)
+        Request::new(self.engine(), key, FetchWith(fetch))
     }
 
     /// Asks the origin whatever the tiers hold, and gives the answer. It never joins a fetch that
@@ -146,7 +146,7 @@ impl Cache {
         Fut: Future<Output = Result<Fetched, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        Request::new(self.engine(), key, FetchWith(fetch), true).refresh()
+        Request::new(self.engine(), key, FetchWith(fetch)).refresh()
     }
 
     /// Writes a whole object to every tier. It is stamped as fetched now, with the draft's

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use larder_store::{Error, ErrorKind, KeyBuf, Result, Timestamp};
+use larder_store::{Error, ErrorKind, Header, KeyBuf, Result, Timestamp};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     bus::Bus,
     clock::Clock,
     counters::Counts,
-    freshness::SKEW_MAX,
+    freshness::{Freshness, SKEW_MAX, Terms, assess},
     lease::Leases,
     policy::Policy,
     read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
@@ -72,6 +72,15 @@ pub(crate) struct Settings {
     pub(crate) on_abandon: OnAbandon,
 }
 
+/// Where an object is that may be served.
+#[derive(Clone, Copy)]
+pub(crate) enum Held<'a> {
+    /// In a tier.
+    Tier(&'a Place),
+    /// In a flight that is open, which began in the generation that runs or not long ago.
+    Flight { is_current: bool },
+}
+
 /// What becomes of a flight that everyone has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum OnAbandon {
@@ -97,6 +106,30 @@ impl Engine {
             Err(Error::closed("the cache"))
         } else {
             Ok(())
+        }
+    }
+
+    /// Assesses an object that is to be served, wherever it is. An object that may be out of date is
+    /// checked first: it is not served meanwhile, nor on an error.
+    ///
+    /// All that is served passes here, when it is served: entries of tiers, the answers of flights
+    /// that are open, stale copies during a fetch and after one that failed.
+    #[inline]
+    pub(crate) fn assess(
+        &self,
+        held: Held<'_>,
+        header: &Header,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Freshness {
+        let is_current = match held {
+            Held::Tier(place) => self.trusts(place, header, now),
+            Held::Flight { is_current } => is_current,
+        };
+        if is_current {
+            assess(header, terms, now)
+        } else {
+            Freshness::Expired { if_error: false }
         }
     }
 

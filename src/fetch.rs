@@ -219,6 +219,10 @@ pub(crate) type FetchFuture = Pin<Box<dyn Future<Output = Result<Fetched>> + Sen
 /// How a read may get what no tier has: not at all after `get`, by its fetcher after
 /// `get_or_fetch`. Implemented here only.
 pub trait Fetch: Send {
+    /// Whether there is a fetcher.
+    #[doc(hidden)]
+    const FETCHES: bool;
+
     /// The fetcher, if there is one.
     #[doc(hidden)]
     fn boxed(self) -> Option<BoxFetch>;
@@ -229,6 +233,8 @@ pub trait Fetch: Send {
 pub struct NoFetch;
 
 impl Fetch for NoFetch {
+    const FETCHES: bool = false;
+
     fn boxed(self) -> Option<BoxFetch> {
         None
     }
@@ -249,6 +255,8 @@ where
     Fut: Future<Output = Result<Fetched, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
 {
+    const FETCHES: bool = true;
+
     fn boxed(self) -> Option<BoxFetch> {
         Some(Box::new(|context| {
             let fetched = (self.0)(context);

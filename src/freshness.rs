@@ -10,25 +10,48 @@ use larder_store::{Header, Timestamp};
 /// object's true age is unknown.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(5);
 
-/// What may be done with an object.
+/// Which objects a request accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The oldest that it accepts.
+    pub(crate) max_age: Option<Duration>,
+    /// Whether it accepts one within `stale_while_revalidate`: it has a fetcher, or said so.
+    pub(crate) stale: bool,
+}
+
+/// Whether an object may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Serve it.
     Fresh,
-    /// Serve it, and fetch it anew behind.
+    /// Serve it, and refresh it in the background.
     Stale,
-    /// Fetch it anew first; serve it if that fails, where `if_error`.
+    /// Fetch it again first; serve it if that fails, where `if_error`.
     Expired { if_error: bool },
 }
 
-/// Judges an object at `now`, for a request that accepts at most this age.
+impl Freshness {
+    /// Whether it may be served at once.
+    #[inline]
+    pub(crate) fn serves(self) -> bool {
+        !matches!(self, Self::Expired { .. })
+    }
+
+    /// Whether it may be served when fetching it again has failed.
+    pub(crate) fn serves_on_error(self) -> bool {
+        !matches!(self, Self::Expired { if_error: false })
+    }
+}
+
+/// Assesses an object at `now`. [`Engine::assess`](crate::engine::Engine::assess) is the one caller
+/// that serves by it.
 #[inline]
-pub(crate) fn judge(header: &Header, max_age: Option<Duration>, now: Timestamp) -> Freshness {
+pub(crate) fn assess(header: &Header, terms: Terms, now: Timestamp) -> Freshness {
     if header.fetched_at.since(now) > SKEW_MAX {
         return Freshness::Expired { if_error: false };
     }
     let age = now.since(header.fetched_at);
-    if max_age.is_some_and(|max| age > max) {
+    if terms.max_age.is_some_and(|max| age > max) {
         return Freshness::Expired { if_error: false };
     }
     let Some(ttl) = header.ttl else {
@@ -37,7 +60,7 @@ pub(crate) fn judge(header: &Header, max_age: Option<Duration>, now: Timestamp) 
     if age < ttl {
         return Freshness::Fresh;
     }
-    if age < ttl.saturating_add(header.stale_while_revalidate) {
+    if terms.stale && age < ttl.saturating_add(header.stale_while_revalidate) {
         return Freshness::Stale;
     }
     Freshness::Expired {
@@ -60,35 +83,52 @@ mod tests {
         header
     }
 
-    fn after(seconds: u32) -> Freshness {
-        judge(&header(), None, header().fetched_at.after(seconds * SECOND))
+    /// A request with a fetcher and no bound on age.
+    const FETCHES: Terms = Terms {
+        max_age: None,
+        stale: true,
+    };
+
+    fn after(seconds: u32, terms: Terms) -> Freshness {
+        assess(
+            &header(),
+            terms,
+            header().fetched_at.after(seconds * SECOND),
+        )
     }
 
     #[test]
     fn s43_each_window_ends() {
-        assert_eq!(after(9), Freshness::Fresh);
-        assert_eq!(after(10), Freshness::Stale);
-        assert_eq!(after(15), Freshness::Expired { if_error: true });
-        assert_eq!(after(30), Freshness::Expired { if_error: false });
+        assert_eq!(after(9, FETCHES), Freshness::Fresh);
+        assert_eq!(after(10, FETCHES), Freshness::Stale);
+        assert_eq!(after(15, FETCHES), Freshness::Expired { if_error: true });
+        assert_eq!(after(30, FETCHES), Freshness::Expired { if_error: false });
+    }
+
+    #[test]
+    fn s96_a_request_that_revalidates_nothing_gets_nothing_stale() {
+        let gets = Terms::default();
+        assert_eq!(after(9, gets), Freshness::Fresh);
+        assert_eq!(after(10, gets), Freshness::Expired { if_error: true });
     }
 
     #[test]
     fn s42_a_stamp_from_the_future_is_not_trusted() {
-        let judge_at = |millis| judge(&header(), None, Timestamp::from_millis(millis));
-        assert_eq!(
-            judge_at(996_000),
-            Freshness::Fresh,
-            "within the skew of clocks"
-        );
-        assert_eq!(judge_at(900_000), Freshness::Expired { if_error: false });
-        assert_eq!(judge_at(u64::MAX), Freshness::Expired { if_error: false });
+        let at = |millis| assess(&header(), FETCHES, Timestamp::from_millis(millis));
+        assert_eq!(at(996_000), Freshness::Fresh, "within the skew of clocks");
+        assert_eq!(at(900_000), Freshness::Expired { if_error: false });
+        assert_eq!(at(u64::MAX), Freshness::Expired { if_error: false });
     }
 
     #[test]
     fn a_bound_on_age_overrides_every_window() {
         let now = header().fetched_at.after(8 * SECOND);
-        assert_eq!(judge(&header(), Some(8 * SECOND), now), Freshness::Fresh);
+        let within = |seconds: u32| Terms {
+            max_age: Some(seconds * SECOND),
+            ..FETCHES
+        };
+        assert_eq!(assess(&header(), within(8), now), Freshness::Fresh);
         let expired = Freshness::Expired { if_error: false };
-        assert_eq!(judge(&header(), Some(7 * SECOND), now), expired);
+        assert_eq!(assess(&header(), within(7), now), expired);
     }
 }

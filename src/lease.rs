@@ -48,7 +48,7 @@ pub(crate) struct Leases {
 /// Whether a flight may fetch.
 pub(crate) enum Entry {
     /// It fetches; with the lease, or without one where none could be had in time.
-    Fetch(Option<Lease>),
+    Fetch(Option<Arc<Lease>>),
     /// Somebody else has stored the object: `look` has it.
     Found,
     /// Everyone has left meanwhile.
@@ -57,6 +57,7 @@ pub(crate) enum Entry {
 
 /// A lease that is held, and renewed until it is dropped.
 pub(crate) struct Lease {
+    fence: Fence,
     _renewing: DropGuard,
 }
 
@@ -105,7 +106,12 @@ impl Leases {
         plan: &Plan,
         found: &mut Look,
     ) -> Entry {
-        let mut patience = Patience::new(self.wait, plan.accept.max_age);
+        // Of the flight whose place this one took, which still holds it.
+        if let Some(lease) = flight.lease() {
+            self.apply(found, lease.fence.clone());
+            return Entry::Fetch(Some(lease));
+        }
+        let mut patience = Patience::new(self.wait, plan.accept.terms.max_age);
         let (mut waited, mut superseded) = (false, false);
         loop {
             let Some(fence) = self.fence(engine, &flight.key, found).await else {
@@ -123,7 +129,7 @@ impl Leases {
                     {
                         return Entry::Found;
                     }
-                    return Entry::Fetch(Some(lease));
+                    return Entry::Fetch(Some(Arc::new(lease)));
                 }
                 Ok(Leased::Superseded) => {
                     if look_again(engine, flight, plan, found).await {
@@ -246,6 +252,7 @@ impl Leases {
         };
         engine.tasks.spawn(task);
         Lease {
+            fence: fence.clone(),
             _renewing: ended.drop_guard(),
         }
     }

@@ -22,9 +22,11 @@ use larder_store::{Error, Header, Result, Timestamp};
 pub struct Policy {
     /// How long an object is fresh, counted from when its fetch began.
     pub ttl: Option<Duration>,
-    /// How long past `ttl` it is still served at once while it is fetched anew behind.
+    /// How long past `ttl` it is still served at once while it is refreshed in the background.
+    /// Where no policy sets it: 30 s, but at most the `ttl`, and zero under an endless one.
     pub stale_while_revalidate: Option<Duration>,
-    /// How long past `ttl` it is served when fetching it anew fails.
+    /// How long past `ttl` it is served when fetching it again fails. Where no policy sets it:
+    /// 10 minutes, but zero under a `ttl` that is zero or endless.
     pub stale_if_error: Option<Duration>,
     /// How long "the origin has none" is believed; zero does not store it.
     pub negative_ttl: Option<Duration>,
@@ -32,8 +34,9 @@ pub struct Policy {
     pub error_ttl: Option<Duration>,
     /// How long past all of that a store keeps the object, so that it can be revalidated.
     pub keep: Option<Duration>,
-    /// The share of `ttl` by which it is shortened at random, so that what was fetched together
-    /// does not expire together: 0.0 to 1.0.
+    /// The share of `ttl` by which it is shortened at random, so that objects that were fetched
+    /// together do not expire together: 0.0 to 1.0. It belongs to the policy that sets the `ttl`:
+    /// one that a request, a draft or a fetch result sets is exact unless that sets a jitter too.
     pub jitter: Option<f64>,
 }
 
@@ -60,7 +63,8 @@ macro_rules! setters {
 }
 
 impl Policy {
-    /// What holds where nobody decides otherwise.
+    /// What holds where nobody decides otherwise. The two windows are the longest that hold so, see
+    /// [`stale_while_revalidate`](Self#structfield.stale_while_revalidate).
     pub const DEFAULT: Self = Self {
         ttl: Some(Duration::from_secs(60)),
         stale_while_revalidate: Some(Duration::from_secs(30)),
@@ -115,6 +119,16 @@ impl Policy {
         }
     }
 
+    /// As [`or`](Self::or), except that a `ttl` that this one sets is not shortened by the jitter
+    /// of the outer one.
+    pub(crate) fn over(self, outer: Self) -> Self {
+        let exact = self.ttl.map(|_| 0.0);
+        Self {
+            jitter: self.jitter.or(exact).or(outer.jitter),
+            ..self.or(outer)
+        }
+    }
+
     /// Checks what it decides: `Invalid` for a jitter outside 0.0 to 1.0, and for lifetimes that
     /// contradict: windows past a `ttl` that never ends, or an `error_ttl` longer than the
     /// `stale_if_error` that is to bridge it.
@@ -149,10 +163,25 @@ impl Policy {
     pub(crate) fn lifetimes(self) -> Lifetimes {
         let merged = self.or(Self::DEFAULT);
         let decided = |field: Option<Duration>| field.unwrap_or_default();
+        let ttl = decided(merged.ttl);
+        let (while_revalidate, if_error) = match ttl {
+            Duration::ZERO | Duration::MAX => (Duration::ZERO, Duration::ZERO),
+            ttl => {
+                let Self {
+                    stale_while_revalidate,
+                    stale_if_error,
+                    ..
+                } = Self::DEFAULT;
+                (
+                    decided(stale_while_revalidate).min(ttl),
+                    decided(stale_if_error),
+                )
+            }
+        };
         Lifetimes {
-            ttl: decided(merged.ttl),
-            stale_while_revalidate: decided(merged.stale_while_revalidate),
-            stale_if_error: decided(merged.stale_if_error),
+            ttl,
+            stale_while_revalidate: self.stale_while_revalidate.unwrap_or(while_revalidate),
+            stale_if_error: self.stale_if_error.unwrap_or(if_error),
             negative_ttl: decided(merged.negative_ttl),
             error_ttl: decided(merged.error_ttl),
             keep: decided(merged.keep),
@@ -173,13 +202,21 @@ impl Lifetimes {
             header.expires_at = Some(at.after(self.negative_ttl));
             return;
         }
-        let ttl = Duration::try_from_secs_f64(self.ttl.as_secs_f64() * (1.0 - self.jitter * roll))
-            .unwrap_or(self.ttl);
+        let ttl = self.shortened(roll);
         header.ttl = Some(ttl);
         header.stale_while_revalidate = self.stale_while_revalidate;
         header.stale_if_error = self.stale_if_error;
         let stale = self.stale_while_revalidate.max(self.stale_if_error);
         header.expires_at = Some(at.after(ttl).after(stale).after(self.keep));
+    }
+
+    /// The `ttl` less its jitter; without one exactly what was set.
+    fn shortened(&self, roll: f64) -> Duration {
+        let share = self.jitter * roll;
+        if share == 0.0 {
+            return self.ttl;
+        }
+        Duration::try_from_secs_f64(self.ttl.as_secs_f64() * (1.0 - share)).unwrap_or(self.ttl)
     }
 }
 
@@ -212,6 +249,37 @@ mod tests {
         let endless = Policy::new().ttl(Duration::MAX).lifetimes();
         endless.stamp(&mut header, Timestamp::from_millis(1_000), 0.0);
         assert_eq!(header.expires_at, Some(Timestamp::from_millis(u64::MAX)));
+    }
+
+    #[test]
+    fn s96_windows_that_nobody_set_follow_the_ttl() {
+        let windows = |policy: Policy| {
+            let lifetimes = policy.lifetimes();
+            (lifetimes.stale_while_revalidate, lifetimes.stale_if_error)
+        };
+        let ttl = |ttl| windows(Policy::new().ttl(ttl));
+        assert_eq!(windows(Policy::new()), (30 * SECOND, 600 * SECOND));
+        assert_eq!(ttl(45 * SECOND), (30 * SECOND, 600 * SECOND));
+        assert_eq!(ttl(5 * SECOND), (5 * SECOND, 600 * SECOND));
+        assert_eq!(ttl(Duration::ZERO), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(ttl(Duration::MAX), (Duration::ZERO, Duration::ZERO));
+        let set = Policy::new().stale_while_revalidate(9 * SECOND);
+        assert_eq!(windows(set.ttl(SECOND)).0, 9 * SECOND);
+        assert_eq!(windows(set.ttl(Duration::ZERO)).0, 9 * SECOND);
+    }
+
+    #[test]
+    fn s96_jitter_belongs_to_the_policy_that_sets_the_ttl() {
+        let ttl = Policy::new().ttl(5 * SECOND);
+        let cache = Policy::new().ttl(60 * SECOND).jitter(0.5);
+        let percent = |policy: Policy| (policy.lifetimes().jitter * 100.0).round().to_string();
+        assert_eq!(percent(ttl.over(cache)), "0");
+        assert_eq!(percent(ttl.jitter(0.1).over(cache)), "10");
+        assert_eq!(percent(Policy::new().over(cache)), "50");
+        assert_eq!(percent(Policy::new().over(ttl.over(cache))), "0");
+        assert_eq!(percent(ttl), "5", "of the builder's policy");
+        let jitter = Policy::new().jitter(0.2);
+        assert_eq!(percent(jitter.over(ttl.over(cache))), "20");
     }
 
     /// The table of the README tells the defaults of the code.

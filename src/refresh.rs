@@ -1,4 +1,4 @@
-//! Revalidation in the background, and the refresh that a user asks for.
+//! Background refreshes of stale objects.
 
 use std::sync::Arc;
 
@@ -8,8 +8,16 @@ use crate::{
     counters::count,
     engine::Engine,
     fetch::BoxFetch,
+    freshness::{Freshness, Terms},
     policy::Policy,
-    read::{drive::drive, flight::Flight, look::Accept, plan::Plan},
+    read::{
+        drive::drive,
+        fetcher::Given,
+        flights::{Boarded, Wants, What},
+        look::Accept,
+        plan::Plan,
+        start::try_board,
+    },
     tasks::Submitted,
 };
 
@@ -21,44 +29,64 @@ pub(crate) fn refresh_behind(
     policy: Policy,
     fetcher: BoxFetch,
 ) {
-    let job = {
-        let (engine, key) = (Arc::clone(engine), key.clone());
-        async move {
-            let accept = Accept {
-                max_age: None,
-                stale: false,
-                none: false,
-                skip_first: false,
-            };
-            let plan = Plan {
-                policy,
-                accept,
-                anew: false,
-                behind: true,
-            };
-            let limits = engine.settings.spool;
-            let since = engine.since();
-            let start = || Flight::new(key.clone(), limits, Some(fetcher)).since(since);
-            // Where a flight is under way, it does what this one would.
-            let Some(flight) = engine.flights.start(&key, start) else {
-                return;
-            };
-            count(&engine.counts.refreshes);
-            // A read may have joined: then it is not idle work any more.
-            let (idle, readers) = (engine.tasks.idle(), Arc::clone(&flight));
-            let unwanted = async {
-                idle.await;
-                readers.abandoned().await;
-            };
-            tokio::select! {
-                biased;
-                () = drive(Arc::clone(&engine), flight, plan) => {}
-                () = unwanted => {}
-            }
-        }
-    };
+    let job = refresh(Arc::clone(engine), key.clone(), policy, fetcher);
     let submitted = engine.tasks.submit(&engine.refreshes, key, Box::pin(job));
     if submitted == Submitted::Full {
         count(&engine.counts.refreshes_dropped);
+    }
+}
+
+impl Engine {
+    /// Whether a refresh of the key is queued, or a flight is under way that does what one would.
+    pub(crate) fn is_refreshing(&self, key: &str) -> bool {
+        let now = self.now();
+        let does = |flight: &crate::read::flight::Flight| {
+            flight.is_closed()
+                || flight.opening().is_some_and(|answer| {
+                    self.admits(flight, Some(&answer), Terms::default(), now)
+                        == Some(Freshness::Fresh)
+                })
+        };
+        self.refreshes.contains(key) || self.flights.has(key, does)
+    }
+}
+
+async fn refresh(engine: Arc<Engine>, key: KeyBuf, policy: Policy, fetcher: BoxFetch) {
+    let terms = Terms::default();
+    let now = engine.now();
+    let wants = Wants {
+        what: What::Fetch,
+        keeps_fetcher: true,
+        unfit: None,
+        accepts: &|flight, answer| engine.admits(flight, answer, terms, now).is_some(),
+    };
+    let boarded = try_board(&engine, &key, &wants, &mut Given(Some(fetcher)));
+    // Where another flight is under way, it does what this one would.
+    let Boarded::Started(member, began) = boarded else {
+        return;
+    };
+    count(&engine.counts.refreshes);
+    let flight = Arc::clone(member.flight());
+    drop(member);
+    let accept = Accept {
+        terms,
+        none: false,
+        skip_first: false,
+    };
+    let plan = Plan {
+        began,
+        behind: true,
+        ..Plan::new(policy, accept)
+    };
+    // A read may have joined: then it is not idle work any more.
+    let (idle, readers) = (engine.tasks.idle(), Arc::clone(&flight));
+    let unwanted = async {
+        idle.await;
+        readers.abandoned().await;
+    };
+    tokio::select! {
+        biased;
+        () = drive(Arc::clone(&engine), flight, plan) => {}
+        () = unwanted => {}
     }
 }

@@ -15,11 +15,13 @@ use larder_store::{Body, ByteRange, Key, KeyBuf, Lookup, Metadata, Object, Reply
 use crate::{
     conditional::IfNoneMatch,
     counters::count,
-    engine::Engine,
+    engine::{Engine, Held},
     fetch::Fetch,
     freshness::Freshness,
     policy::Policy,
-    read::{Ask, answer_whole, direct::guarded, flight::Member, join_whole, read},
+    read::{
+        Ask, answer_whole, direct::guarded, fetcher::Fetcher, flight::Member, join_whole, read,
+    },
     refresh::refresh_behind,
     response::{Content, Described, Response, Status},
 };
@@ -48,22 +50,22 @@ use crate::{
 pub struct Request<'a, F> {
     engine: &'a Arc<Engine>,
     key: &'a str,
-    fetch: Option<F>,
-    fetches: bool,
+    fetcher: Fetcher<F>,
     ask: Ask,
 }
 
-impl<'a, F> Request<'a, F> {
-    pub(crate) fn new(engine: &'a Arc<Engine>, key: &'a str, fetch: F, fetches: bool) -> Self {
+impl<'a, F: Fetch> Request<'a, F> {
+    pub(crate) fn new(engine: &'a Arc<Engine>, key: &'a str, fetch: F) -> Self {
         Self {
             engine,
             key,
-            fetch: Some(fetch),
-            fetches,
+            fetcher: Fetcher::new(fetch),
             ask: Ask::default(),
         }
     }
+}
 
+impl<F> Request<'_, F> {
     pub(crate) fn refresh(mut self) -> Self {
         self.ask.refresh = true;
         self
@@ -85,6 +87,14 @@ impl<'a, F> Request<'a, F> {
     /// How long what this request fetches is fresh.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ask.ttl = Some(ttl);
+        self
+    }
+
+    /// Accepts a stale object that is within `stale_while_revalidate`. A read with a fetcher does so
+    /// in any case, since its fetcher then refreshes the object; a `get` gives fresh objects only,
+    /// unless this is said.
+    pub fn allow_stale(mut self) -> Self {
+        self.ask.allow_stale = true;
         self
     }
 
@@ -214,7 +224,9 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         let engine = self.engine;
         let now = engine.now();
         let place = &engine.tiers[0];
-        let while_revalidate = match engine.judge(place, &object.metadata, self.ask.max_age, now) {
+        let terms = self.ask.terms(F::FETCHES);
+        let freshness = engine.assess(Held::Tier(place), &object.metadata, terms, now);
+        let while_revalidate = match freshness {
             Freshness::Fresh => false,
             Freshness::Stale => {
                 self.revalidate();
@@ -259,7 +271,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             range: range.clone(),
             body,
         };
-        let fetcher = || self.fetch.take().and_then(Fetch::boxed);
+        let fetcher = || self.fetcher.take();
         guarded(self.engine, 0, self.key, &self.ask, object, fetcher)
     }
 
@@ -270,10 +282,10 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         member: &mut Option<Member>,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Response>>> {
-        let (engine, ask, fetches) = (self.engine, &self.ask, self.fetches);
+        let (engine, ask) = (self.engine, &self.ask);
         if member.is_none() {
-            let lend = || self.fetch.take().and_then(Fetch::boxed);
-            let boarding = join_whole(engine, self.key, ask, fetches, cx.waker(), lend);
+            let (waker, fetcher) = (cx.waker(), &mut self.fetcher);
+            let boarding = join_whole(engine, self.key, ask, F::FETCHES, waker, fetcher);
             let Some(boarding) = boarding else {
                 return Poll::Ready(None);
             };
@@ -283,7 +295,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             }
         }
         match (member, Key::new(self.key)) {
-            (Some(member), Ok(key)) => answer_whole(engine, key, ask, member, cx),
+            (Some(member), Ok(key)) => answer_whole(engine, key, ask, F::FETCHES, member, cx),
             _ => Poll::Ready(None),
         }
     }
@@ -291,13 +303,12 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     /// Sees that a refresh is running behind, if this request can fetch.
     fn revalidate(&mut self) {
         let (engine, key) = (self.engine, self.key);
-        if engine.refreshes.contains(key) || engine.flights.contains(key) {
+        if engine.is_refreshing(key) {
             return;
         }
-        if let (Some(fetcher), Ok(key)) =
-            (self.fetch.take().and_then(Fetch::boxed), KeyBuf::new(key))
-        {
-            refresh_behind(engine, &key, self.ask.policy().or(engine.policy), fetcher);
+        if let (Some(fetcher), Ok(key)) = (self.fetcher.take(), KeyBuf::new(key)) {
+            let policy = self.ask.policy().over(engine.policy);
+            refresh_behind(engine, &key, policy, fetcher);
         }
     }
 
@@ -329,13 +340,12 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         let Self {
             engine,
             key,
-            fetch,
-            fetches,
+            fetcher,
             ask,
         } = self;
         async move {
             let key = KeyBuf::new(key)?;
-            read(engine, key, &ask, fetch, fetches, member).await
+            read(engine, key, &ask, fetcher, member).await
         }
     }
 }

@@ -146,7 +146,7 @@ fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
         stale_if_error: set(stale_if_error),
         ..Policy::new()
     };
-    let lifetimes = nearest.or(policy).or(engine.policy).lifetimes();
+    let lifetimes = nearest.over(policy).over(engine.policy).lifetimes();
     draft.with(|header: &mut Header| {
         header.generation = engine.generation();
         lifetimes.stamp(header, engine.now(), engine.dice.roll());
@@ -163,7 +163,9 @@ async fn publish(
     engine.flights.retire(&key);
     engine.behind.forget(&key);
     let absent = fill.header.absent;
-    let Published { tiers, first_error } = fill.commit(&engine, &key).await;
+    let Published {
+        tiers, first_error, ..
+    } = fill.commit(&engine, &key).await;
     engine.failures.clear(&key);
     engine.flights.retire(&key);
     drop(turn);

@@ -36,7 +36,6 @@ use self::{inbox::Inbox, outbox::Outbox, trust::Trust};
 use crate::{
     counters::count,
     engine::{Engine, refused},
-    freshness::{Freshness, judge},
     sync::{Mutex, lock},
     tier::Place,
 };
@@ -221,23 +220,6 @@ impl Engine {
         match &self.bus {
             None => true,
             Some(bus) => place.tier.shared || bus.trust.holds(header.generation, now),
-        }
-    }
-
-    /// Judges an entry of a tier. One that is not known to be current is to be checked, and is not
-    /// served meanwhile, nor on an error.
-    #[inline]
-    pub(crate) fn judge(
-        &self,
-        place: &Place,
-        header: &Header,
-        max_age: Option<Duration>,
-        now: Timestamp,
-    ) -> Freshness {
-        if self.trusts(place, header, now) {
-            judge(header, max_age, now)
-        } else {
-            Freshness::Expired { if_error: false }
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
     lane::Lane,
     look::{Hit, Seat},
     plan::Plan,
+    refence::refence_others,
     resume::resumed,
     stream::stream,
 };
@@ -57,7 +58,7 @@ impl Answer {
         began: Timestamp,
         candidate: Option<Hit>,
     ) -> Result<Self> {
-        let lifetimes = fetched.policy.or(plan.policy).lifetimes();
+        let lifetimes = fetched.policy.over(plan.policy).lifetimes();
         let no_store = fetched.no_store;
         let mut header = Header::default();
         let (len, source, origin, revalidated) = match (fetched.found, candidate) {
@@ -190,10 +191,18 @@ impl Answer {
     ) -> impl Future<Output = Result<()>> + Send + use<'a> {
         // What is done at once is not in the future, which has no room for it then.
         let is_stored = matches!(self.origin, Origin::Tier(..));
+        let is_fetched = !is_stored || self.revalidated;
         let (mut fill, source) = self.open(engine, flight, plan, lanes);
         async move {
+            let refences = flight.take_refences();
+            if is_fetched && !refences.is_empty() {
+                Box::pin(fill.refence(engine, &flight.key, refences)).await;
+            }
             match source {
-                Source::Nothing => fill.open(engine, &flight.key, true).await,
+                Source::Nothing => {
+                    flight.release_slot();
+                    fill.open(engine, &flight.key, true).await;
+                }
                 // Boxed: most flights never get here, and all are spared its size.
                 Source::Body(body) => {
                     Box::pin(stream(engine, flight, plan, &mut fill, body)).await?;
@@ -208,8 +217,8 @@ impl Answer {
                 // It was too large, as far as one can tell: that is known only now.
                 leases.answered(&flight.key, false);
             }
-            commit(engine, flight, &mut fill).await;
-            if plan.accept.none {
+            commit(engine, flight, &mut fill, is_fetched).await;
+            if plan.accept.none && !plan.alone {
                 // Whoever asked has the answer already: nobody waits for this.
                 engine.tell_behind(&flight.key);
             }
@@ -226,7 +235,7 @@ impl Answer {
         lanes: Vec<Lane>,
     ) -> (Fill, Source) {
         // What was missed since the flight began, it may have missed as well.
-        let generation = flight.since.generation;
+        let generation = flight.since().generation;
         if self.header.generation != generation {
             Arc::make_mut(&mut self.header).generation = generation;
         }
@@ -273,6 +282,7 @@ enum Source {
 /// Writes a whole object to the lanes; its readers have it already.
 async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: Bytes) {
     flight.finish();
+    flight.release_slot();
     if bytes.len() > AT_ONCE_MAX {
         // Who started the flight may be the one that polls it, and has an answer to go on with.
         yield_now().await;
@@ -283,17 +293,40 @@ async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: Bytes) {
     }
 }
 
+/// How often a commit starts over because this process published something older meanwhile. A key
+/// has two flights at most, and a write behind for each tier.
+const REFENCES_MAX: usize = 4;
+
 /// Publishes in the key's turn, unless something newer has come.
-async fn commit(engine: &Arc<Engine>, flight: &Flight, fill: &mut Fill) {
-    if fill.is_empty() {
+async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_fetched: bool) {
+    // An answer outdates older flights also where nothing is to be stored.
+    if fill.is_empty() && !(is_fetched && engine.flights.has_demoted()) {
         return;
     }
-    let turn = engine.turns.take(&flight.key).await;
-    if flight.is_retired() {
-        count(&engine.counts.flights_retired);
-    } else {
-        // What fails is counted by the tier; the readers have their bytes.
-        let _ = fill.commit(engine, &flight.key).await;
+    for _ in 0..REFENCES_MAX {
+        let turn = engine.turns.take(&flight.key).await;
+        if !flight.publishes() {
+            break;
+        }
+        let refences = flight.take_refences();
+        if !is_fetched || refences.is_empty() {
+            // Boxed where there are others, which is rare.
+            let others = engine.flights.others(&flight.key, Some(flight));
+            if is_fetched {
+                let older = others.iter().filter(|other| other.is_older(flight));
+                older.for_each(|other| other.outdate());
+            }
+            // What fails is counted by the tier; the readers have their bytes.
+            let published = fill.commit(engine, &flight.key).await;
+            if !others.is_empty() {
+                let changed = published.changed;
+                Box::pin(refence_others(engine, &flight.key, &changed, &others)).await;
+            }
+            drop(turn);
+            return;
+        }
+        drop(turn);
+        Box::pin(fill.refence(engine, &flight.key, refences)).await;
     }
-    drop(turn);
+    count(&engine.counts.flights_retired);
 }

@@ -18,13 +18,16 @@ pub(crate) struct FlightBody {
     member: Member,
     /// A read from behind the window.
     behind: Option<(Arc<dyn Staged>, Reply<'static, Bytes>)>,
+    /// The end is given only when the flight's commits have ended.
+    until_landed: bool,
 }
 
 impl FlightBody {
-    pub(crate) fn new(member: Member) -> Self {
+    pub(crate) fn new(member: Member, until_landed: bool) -> Self {
         Self {
             member,
             behind: None,
+            until_landed,
         }
     }
 }
@@ -61,7 +64,12 @@ impl Stream for FlightBody {
                     self.behind = Some((backing, reply));
                 }
                 Read::Wait => return Poll::Pending,
-                Read::End => return Poll::Ready(None),
+                Read::End => {
+                    if self.until_landed {
+                        ready!(self.member.poll_landed(cx));
+                    }
+                    return Poll::Ready(None);
+                }
                 Read::Failed(error) => return Poll::Ready(Some(Err(error))),
             }
         }

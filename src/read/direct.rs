@@ -26,15 +26,17 @@ use tokio::time::Instant;
 use super::{
     ATTEMPTS_MAX, Ask,
     body::FlightBody,
-    drive::drive,
+    fetcher::Given,
     flight::{Carrier, Flight, Member, Opening, Seen},
-    flights::Boarded,
+    flights::{Wants, What},
     look::Accept,
     plan::Plan,
+    start::{Seated, board},
 };
 use crate::{
     engine::{Engine, refused},
     fetch::{BoxFetch, FetchContext, Found},
+    freshness::Terms,
     policy::Policy,
     response::Source,
     within::within,
@@ -60,9 +62,9 @@ pub(crate) fn guarded(
         strong_tag(&metadata)?;
         let key = KeyBuf::new(key).ok()?;
         Some(Box::new(Resort {
-            fetcher: Some(fetcher()?),
+            fetcher: Given(Some(unconditional(fetcher()?))),
             key,
-            policy: ask.policy().or(engine.policy),
+            policy: ask.policy().over(engine.policy),
             metadata,
             attempts: ATTEMPTS_MAX,
         }))
@@ -99,8 +101,8 @@ struct Guarded {
 
 /// What it takes to go on from the origin.
 struct Resort {
-    /// `None` once it was lent to a flight.
-    fetcher: Option<BoxFetch>,
+    /// `None` once a flight was started with it.
+    fetcher: Given,
     key: KeyBuf,
     policy: Policy,
     metadata: Arc<Metadata>,
@@ -180,7 +182,7 @@ impl Resort {
     async fn go_on(&mut self, engine: &Arc<Engine>, to_come: &Range<u64>) -> Option<Body> {
         // A fetch that failed a moment ago is not tried again for each body.
         let is_known = || engine.failures.get(&self.key, engine.now()).is_some();
-        if self.fetcher.is_none() || engine.check_open().is_err() || is_known() {
+        if self.fetcher.0.is_none() || engine.check_open().is_err() || is_known() {
             return None;
         }
         tracing::debug!(
@@ -190,13 +192,8 @@ impl Resort {
         let mut unfit = None;
         while self.attempts > 0 {
             self.attempts -= 1;
-            let (member, boarded) = self.board(engine, unfit.as_ref())?;
+            let Seated { member, .. } = self.seat(engine, unfit.as_ref()).await?;
             let flight = Arc::clone(member.flight());
-            if boarded != Boarded::Joined {
-                let _ = (engine.tasks)
-                    .begin(drive(Arc::clone(engine), Arc::clone(&flight), self.plan()))
-                    .await;
-            }
             match member.opened(|_| false).await {
                 Seen::Open(opening) if self.is_same(&opening) => {
                     let rest = self.rest(member, &opening, to_come);
@@ -209,43 +206,29 @@ impl Resort {
                 Seen::Open(_) | Seen::Nowhere => {}
                 Seen::Failed(_) => return None,
             }
-            self.fetcher.as_ref()?;
+            self.fetcher.0.as_ref()?;
             unfit = Some(flight);
         }
         None
     }
 
-    /// Joins the key's flight, unless that is known to have something else, or starts a refresh.
-    fn board(
-        &mut self,
-        engine: &Arc<Engine>,
-        unfit: Option<&Arc<Flight>>,
-    ) -> Option<(Member, Boarded)> {
-        let (limits, since) = (engine.settings.spool, engine.since());
-        let start = |fetcher| Flight::new(self.key.clone(), limits, fetcher).since(since);
-        let joins =
-            |flight: &Flight| unfit.is_none_or(|unfit| !std::ptr::eq(Arc::as_ptr(unfit), flight));
-        // A flight that was joined may find something else, and the fetcher is needed then.
-        let lend = |boarded| match boarded {
-            Boarded::Joined => None,
-            Boarded::Started { .. } => self.fetcher.take().map(unconditional),
+    /// Joins the key's flight, unless that is known to have something else, or asks the origin. A
+    /// flight that was joined may find something else, and the fetcher is needed then.
+    async fn seat(&mut self, engine: &Arc<Engine>, unfit: Option<&Arc<Flight>>) -> Option<Seated> {
+        let wants = Wants {
+            what: What::Fetch,
+            keeps_fetcher: true,
+            unfit,
+            accepts: &|_, _| true,
         };
-        (engine.flights).join(&self.key, true, false, joins, lend, start)
-    }
-
-    fn plan(&self) -> Plan {
         let accept = Accept {
-            max_age: None,
-            stale: true,
+            terms: Terms::default(),
             none: true,
             skip_first: false,
         };
-        Plan {
-            policy: self.policy,
-            accept,
-            anew: true,
-            behind: false,
-        }
+        let plan = Plan::new(self.policy, accept);
+        let seated = board(engine, &self.key, &wants, plan, &mut self.fetcher);
+        seated.await.ok()
     }
 
     /// Whether a flight has the same object, and not in the tier again.
@@ -267,7 +250,7 @@ impl Resort {
         // Of an unknown length, the last part ends where the source does, and not before.
         let is_known = opening.len.is_some() || end < self.metadata.len();
         let placed = member.place(start, is_known.then_some(end));
-        placed.then(|| Body::stream(Some(end - start), FlightBody::new(member)))
+        placed.then(|| Body::stream(Some(end - start), FlightBody::new(member, false)))
     }
 }
 

@@ -3,29 +3,36 @@
 use std::{pin::pin, sync::Arc};
 
 use larder_store::{Error, ErrorKind, Result, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     answer::{Answer, Origin, still_held},
     flight::{Carrier, Flight, Opening},
+    flights::Began,
     lane::Lane,
     look::{Hit, Look, Seat, look},
     origin::fetch,
     plan::Plan,
+    start::wait_to_begin,
 };
 use crate::{
     counters::count,
-    engine::{Engine, refused},
+    engine::{Engine, Held, refused},
     fetch::{BoxFetch, FetchContext, Fetched},
-    freshness::{Freshness, judge},
+    freshness::{Freshness, Terms, assess},
     lease::Entry,
     refresh::refresh_behind,
     response::Stale,
     sync::Mutex,
 };
 
+/// A read with a fetcher, and without a bound on age.
+const FETCHES: Terms = Terms {
+    max_age: None,
+    stale: true,
+};
+
 /// Drives a flight to its end, whatever that is.
-pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) {
+pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, mut plan: Plan) {
     let mut landing = Landing {
         engine: &engine,
         flight: &flight,
@@ -33,7 +40,7 @@ pub(crate) async fn drive(engine: Arc<Engine>, flight: Arc<Flight>, plan: Plan) 
     };
     let mut refresher = None;
     landing.end = Some({
-        let flown = pin!(fly(&engine, &flight, &plan, &mut refresher));
+        let flown = pin!(fly(&engine, &flight, &mut plan, &mut refresher));
         tokio::select! {
             biased;
             end = flown => end,
@@ -58,6 +65,7 @@ impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.engine.flights.remove(self.flight);
         self.flight.let_go();
+        self.flight.release_slot();
         match self.end.take() {
             Some(Ok(())) => {}
             Some(Err(error)) => self.flight.fail(error),
@@ -66,6 +74,7 @@ impl Drop for Landing<'_> {
                 "the flight was lost: its source panicked, or its runtime ended",
             )),
         }
+        self.flight.landed();
     }
 }
 
@@ -77,38 +86,44 @@ impl Drop for Landing<'_> {
 async fn fly(
     engine: &Arc<Engine>,
     flight: &Arc<Flight>,
-    plan: &Plan,
+    plan: &mut Plan,
     refresher: &mut Option<BoxFetch>,
 ) -> Result<()> {
-    if plan.anew {
-        let turn = engine.turns.take(&flight.key).await;
-        if plan.accept.none && !flight.is_retired() {
-            // What waits to be written behind is older than the answer will be.
-            engine.behind.forget(&flight.key);
-        }
-        drop(turn);
+    if plan.began == Began::Waits {
+        // Boxed: only a refresh that follows another waits.
+        plan.alone = Box::pin(wait_to_begin(engine, flight)).await;
+    }
+    if plan.began != Began::First {
+        // A commit that is under way ends before the fences are taken.
+        drop(engine.turns.take(&flight.key).await);
     }
     let mut look = look(engine, &flight.key, plan.accept).await;
     let asked = match look.hit {
         Some(_) => Asked::Found,
         None => ask(engine, flight, plan, &mut look).await?,
     };
-    let (mut stale, mut _slot) = (false, None);
+    let mut stale = false;
     let (answer, lanes) = match (asked, look.hit.take()) {
         (Asked::Over, _) => return Ok(()),
-        (Asked::Fetched(fetched, slot, began), _) => {
-            _slot = Some(slot);
+        (Asked::Fetched(fetched, began), _) => {
             engine.failures.clear(&flight.key);
             let mut answer = Answer::new(engine, plan, fetched, began, look.candidate.take())?;
             if answer.revalidated {
                 // Boxed, as all that is rare.
                 Box::pin(still_held(engine, &flight.key, &mut look.seats)).await;
             }
-            let lanes = answered(engine, flight, &mut answer, look.seats);
+            let lanes = if plan.alone {
+                Vec::new()
+            } else {
+                answered(engine, flight, &mut answer, look.seats)
+            };
             (answer, lanes)
         }
         (Asked::Found, Some(hit)) => {
             stale = matches!(hit.freshness, Freshness::Stale);
+            if plan.alone {
+                look.seats.clear();
+            }
             found(engine, flight, hit, look)
         }
         (Asked::Found, None) => {
@@ -126,8 +141,8 @@ async fn fly(
 /// What came of asking the origin.
 #[allow(clippy::large_enum_variant)] // A box would be an allocation of each miss.
 enum Asked {
-    /// It answered to a fetch that began then, and holds its slot yet.
-    Fetched(Fetched, OwnedSemaphorePermit, Timestamp),
+    /// It answered to a fetch that began then.
+    Fetched(Fetched, Timestamp),
     /// It was not asked: another process has stored the object meanwhile, and the look has it.
     Found,
     /// The flight has its end: nobody had a fetcher, or the error may be covered by a stale copy.
@@ -146,19 +161,19 @@ async fn ask(
         && let Some(error) = engine.failures.get(&flight.key, engine.now())
     {
         count(&engine.counts.error_hits);
-        return serve_on_error(engine, flight, look.candidate.take(), error);
+        return serve_on_error(engine, flight, plan, look.candidate.take(), error);
     }
     let meanwhile = (look.candidate.as_ref()).and_then(|hit| hit.meanwhile(engine));
     let Some(fetcher) = flight.fetching(meanwhile.map(Arc::new)) else {
         return Ok(Asked::Over);
     };
-    if let Some(leases) = &engine.leases {
+    if let Some(leases) = engine.leases.as_ref().filter(|_| !plan.alone) {
         // Boxed: most caches have none, and all flights are spared its size.
         match Box::pin(leases.enter(engine, flight, plan, look)).await {
-            Entry::Fetch(Some(lease)) => flight.hold(Box::new(lease)),
+            Entry::Fetch(Some(lease)) => flight.hold(lease),
             Entry::Fetch(None) => {}
             Entry::Found => {
-                flight.lend(fetcher);
+                flight.keep_fetcher(fetcher);
                 return Ok(Asked::Found);
             }
             Entry::Abandoned => {
@@ -174,8 +189,8 @@ async fn ask(
         stale,
     };
     match fetch(engine, flight, plan, fetcher, context).await {
-        Ok((fetched, slot)) => Ok(Asked::Fetched(fetched, slot, began)),
-        Err(error) => serve_on_error(engine, flight, look.candidate.take(), error),
+        Ok(fetched) => Ok(Asked::Fetched(fetched, began)),
+        Err(error) => serve_on_error(engine, flight, plan, look.candidate.take(), error),
     }
 }
 
@@ -185,8 +200,7 @@ fn answered(engine: &Engine, flight: &Flight, answer: &mut Answer, seats: Vec<Se
     if let Some(leases) = &engine.leases {
         let is_shared = |lane: &Lane| engine.tiers[lane.tier].tier.shared && lane.keeps();
         let is_shared = lanes.iter().any(is_shared);
-        let judged = judge(&answer.header, None, engine.now());
-        let does = !matches!(judged, Freshness::Expired { .. });
+        let does = assess(&answer.header, FETCHES, engine.now()).serves();
         leases.answered(&flight.key, is_shared && does);
         if !is_shared && !lanes.iter().any(|lane| leases.is_of(lane.tier)) {
             flight.let_go();
@@ -200,7 +214,8 @@ impl Hit {
     fn meanwhile(&self, engine: &Engine) -> Option<Opening> {
         let metadata = &self.object.metadata;
         let place = &engine.tiers[self.tier];
-        let stale = match engine.judge(place, metadata, None, engine.now()) {
+        let held = Held::Tier(place);
+        let stale = match engine.assess(held, metadata, FETCHES, engine.now()) {
             Freshness::Fresh => None,
             Freshness::Stale => Some(Stale::WhileRevalidate),
             Freshness::Expired { .. } => return None,
@@ -272,18 +287,24 @@ fn found(engine: &Engine, flight: &Flight, hit: Hit, mut look: Look) -> (Answer,
     (answer, lanes.collect())
 }
 
-/// The fetch failed: the stale copy where its window allows, or the error.
+/// The fetch failed: the stale copy where its window allows it now, or the error.
 fn serve_on_error(
     engine: &Engine,
     flight: &Flight,
+    plan: &Plan,
     candidate: Option<Hit>,
     error: Error,
 ) -> Result<Asked> {
-    let usable =
-        candidate.filter(|hit| !matches!(hit.freshness, Freshness::Expired { if_error: false }));
-    let is_trusted =
-        |hit: &Hit| engine.trusts(&engine.tiers[hit.tier], &hit.object.metadata, engine.now());
-    let Some(Hit { tier, object, .. }) = usable.filter(is_trusted) else {
+    let terms = Terms {
+        stale: true,
+        ..plan.accept.terms
+    };
+    let serves = |hit: &Hit| {
+        let held = Held::Tier(&engine.tiers[hit.tier]);
+        let freshness = engine.assess(held, &hit.object.metadata, terms, engine.now());
+        freshness.serves_on_error()
+    };
+    let Some(Hit { tier, object, .. }) = candidate.filter(serves) else {
         return Err(error);
     };
     let place = &engine.tiers[tier];

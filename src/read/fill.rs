@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use larder_store::{Error, ErrorKind, Header, KeyBuf, Version};
+use larder_store::{Error, ErrorKind, Header, KeyBuf};
 
 use super::{
-    flight::Flight,
+    flight::{Flight, Refence},
     lane::{Lane, Settled, Step, draft},
+    refence::Change,
 };
-use crate::{counters::count, engine::Engine, sync::AtomicU64, tier::Tier};
+use crate::{counters::count, engine::Engine, tier::Tier};
 
 pub(crate) struct Fill {
     pub(crate) header: Arc<Header>,
@@ -35,6 +36,8 @@ pub(crate) struct Fill {
 pub(crate) struct Published {
     pub(crate) tiers: usize,
     pub(crate) first_error: Option<Error>,
+    /// What it left in which tier; nothing where it was superseded.
+    pub(crate) changed: Vec<Change>,
 }
 
 impl Fill {
@@ -45,8 +48,7 @@ impl Fill {
         len: Option<u64>,
         mut lanes: Vec<Lane>,
     ) -> Self {
-        let rank = |tier| engine.order.iter().position(|&other| other == tier);
-        lanes.sort_by_key(|lane| rank(lane.tier));
+        sort(engine, &mut lanes);
         Self {
             header,
             len,
@@ -141,6 +143,36 @@ impl Fill {
         self.lanes.clear();
     }
 
+    /// Goes on under new fences, for tiers in which this process has published something older.
+    pub(crate) async fn refence(
+        &mut self,
+        engine: &Arc<Engine>,
+        key: &KeyBuf,
+        refences: Vec<Refence>,
+    ) {
+        let Self {
+            header,
+            len,
+            written,
+            ..
+        } = self;
+        for refence in refences {
+            let place = &engine.tiers[refence.tier];
+            let lane = self.lanes.iter_mut().find(|lane| lane.tier == place.index);
+            match lane {
+                Some(lane) => {
+                    let restaged = lane.refence(place, key, refence, header, *len, *written);
+                    restaged.await;
+                }
+                None if refence.there.is_some() => {
+                    self.lanes.push(Lane::delete(place, Some(refence.fence)));
+                }
+                None => {}
+            }
+        }
+        sort(engine, &mut self.lanes);
+    }
+
     /// Publishes, once. To be called under the key's turn.
     pub(crate) async fn commit(&mut self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
         let mut done = Published::default();
@@ -149,11 +181,19 @@ impl Fill {
             let lane = &mut self.lanes[at];
             let place = &engine.tiers[lane.tier];
             let settled = lane.settle(engine, place, key, &self.header, self.len, self.written);
-            match settled.await {
-                Ok(Settled::Published(version, counter)) => {
+            let settled = settled.await;
+            if !matches!(settled, Ok(Settled::Left | Settled::Superseded)) {
+                let version = match &settled {
+                    Ok(Settled::Published(version, _)) => *version,
+                    _ => None,
+                };
+                done.changed.push((place.index, version));
+            }
+            match settled {
+                Ok(Settled::Published(_, counter)) => {
                     engine.suspects.clear(place.index, key);
                     done.tiers += 1;
-                    published.push((place.index, version, counter));
+                    published.push((done.changed.len() - 1, counter));
                 }
                 Ok(Settled::Held) => {
                     done.tiers += 1;
@@ -166,13 +206,14 @@ impl Fill {
                         engine.behind.forget(key);
                     }
                     let above = self.lanes.split_off(at + 1);
+                    let published = published.iter().map(|&(at, _)| done.changed[at]);
                     // Boxed, as all that is rare.
-                    Box::pin(give_way(engine, key, published, above)).await;
+                    Box::pin(give_way(engine, key, published.collect(), above)).await;
                     let message = format!("the tier {} has something newer", place.name);
                     let error = Error::new(ErrorKind::Unavailable, message);
                     return Published {
-                        tiers: 0,
                         first_error: Some(error),
+                        ..Published::default()
                     };
                 }
                 Err(error) => {
@@ -180,22 +221,25 @@ impl Fill {
                 }
             }
         }
-        for (_, _, counter) in published {
+        for (_, counter) in published {
             count(counter);
         }
         done
     }
 }
 
-/// A tier that has been published to: which object, and what counts it.
-type Copy<'a> = (usize, Option<Version>, &'a AtomicU64);
-
 /// Something newer was found: what was published is taken back, and what is above adds nothing.
-async fn give_way(engine: &Engine, key: &KeyBuf, published: Vec<Copy<'_>>, above: Vec<Lane>) {
+async fn give_way(engine: &Engine, key: &KeyBuf, published: Vec<Change>, above: Vec<Lane>) {
     take_back(engine, key, published).await;
     for lane in above {
         lane.give_way(engine, key).await;
     }
+}
+
+/// Puts lanes in the engine's order.
+fn sort(engine: &Engine, lanes: &mut [Lane]) {
+    let rank = |tier| engine.order.iter().position(|&other| other == tier);
+    lanes.sort_by_key(|lane| rank(lane.tier));
 }
 
 /// Runs all to their end: at once, but a single one without gathering.
@@ -208,8 +252,8 @@ async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) 
 }
 
 /// Removes what a superseded fill has published, where it is still that.
-async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<Copy<'_>>) {
-    for (tier, version, _) in published {
+async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<Change>) {
+    for (tier, version) in published {
         let place = &engine.tiers[tier];
         let store = place.store();
         let result = async {

@@ -5,8 +5,8 @@
 //! leave.
 //!
 //! Invariants:
-//! 1. The table holds at most one flight a key. Who finds it there may join unless it is over or
-//!    closed; who then cannot starts another in its place.
+//! 1. A caller that joins before the answer opens shares it. One that comes later assesses it like a
+//!    stored entry, at that moment.
 //! 2. A flight is removed from the table before its failure is told, so that a later read tries
 //!    again; and after its commits have ended, so that no read falls between the two.
 //! 3. A retired flight is not in the table, nobody joins it, and it publishes nothing: retiring and
@@ -20,44 +20,82 @@ mod member;
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Poll, Waker},
 };
 
 use bytes::Bytes;
-use larder_store::{Error, Header, KeyBuf, Metadata, Object, Staged};
+use larder_store::{Error, Fence, Header, KeyBuf, Metadata, Object, Staged};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::spool::{Next, Spool, SpoolLimits, Wakers};
+use super::{
+    fetcher::{Keeps, Lend},
+    flights::{Wants, What},
+    nesting::Scope,
+    spool::{Next, Spool, SpoolLimits, Wakers},
+};
 use crate::{
     bus::Since,
     fetch::BoxFetch,
+    lease::Lease,
     response::{Source, Stale},
-    sync::{AtomicBool, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 
 pub(crate) use member::{Boarding, Member, Seen};
 
 pub(crate) struct Flight {
     pub(crate) key: KeyBuf,
-    pub(crate) since: Since,
+    /// Whether the user asked for a refresh.
+    pub(crate) is_refresh: bool,
+    /// The fetcher that the flight was started from, see [`nesting`](super::nesting).
+    pub(crate) parent: Option<Arc<Scope>>,
+    /// Flights that this one's fetcher waits for.
+    pub(super) waits_for: std::sync::Mutex<Vec<Arc<Flight>>>,
+    since: OnceLock<Since>,
+    /// Its place among the flights of its key, see [`flights`](super::flights).
+    number: AtomicU64,
     state: Mutex<State>,
     retired: AtomicBool,
+    /// A flight that began later has published.
+    outdated: AtomicBool,
 }
 
 struct State {
     phase: Phase,
     spool: Spool,
-    /// What to run when the tiers have nothing: of the first member who has one.
-    fetcher: Option<BoxFetch>,
-    /// Whether it was ever given one.
-    was_lent: bool,
+    fetcher: Loan,
     /// Whether someone is there who does not wait for a fetch.
     has_impatient: bool,
+    /// The commits have ended, or there were none.
+    landed: bool,
     driver: Option<(Waker, Awaits)>,
     /// What the window's memory was reserved with; released with the last reader.
     reserved: Option<Box<dyn Send>>,
     /// What keeps other processes waiting for this flight.
-    lease: Option<Box<dyn Send>>,
+    lease: Option<Arc<Lease>>,
+    /// What lets it fetch, until its source ends or it waits for its readers.
+    slot: Option<OwnedSemaphorePermit>,
+    /// Fences to go on with, where this process published under the key.
+    fences: Vec<Refence>,
+}
+
+/// The fetcher that a flight runs when the tiers have nothing.
+enum Loan {
+    /// Nobody lent one.
+    None,
+    Held(BoxFetch),
+    /// It ran, or became a background refresh's.
+    Used,
+}
+
+/// A tier's fence for a flight to go on with. This process changed the key there, and nobody else
+/// since the fence that the flight had.
+pub(crate) struct Refence {
+    pub(crate) tier: usize,
+    pub(crate) fence: Fence,
+    /// The object that is there now.
+    pub(crate) there: Option<Arc<Metadata>>,
 }
 
 /// What the driver waits for, so that it is not woken for each of many readers.
@@ -113,49 +151,109 @@ pub(crate) enum Carrier {
 }
 
 impl Flight {
-    pub(crate) fn new(key: KeyBuf, limits: SpoolLimits, fetcher: Option<BoxFetch>) -> Self {
-        let (phase, spool) = (Phase::Looking, Spool::new(limits));
+    pub(crate) fn new(
+        key: KeyBuf,
+        limits: SpoolLimits,
+        is_refresh: bool,
+        parent: Option<Arc<Scope>>,
+    ) -> Self {
         let state = Mutex::new(State {
-            phase,
-            spool,
-            was_lent: fetcher.is_some(),
-            fetcher,
+            phase: Phase::Looking,
+            spool: Spool::new(limits),
+            fetcher: Loan::None,
             has_impatient: false,
+            landed: false,
             driver: None,
             reserved: None,
             lease: None,
+            slot: None,
+            fences: Vec::new(),
         });
         Self {
             key,
-            since: Since::default(),
+            is_refresh,
+            parent,
+            waits_for: std::sync::Mutex::default(),
+            since: OnceLock::new(),
+            number: AtomicU64::new(0),
             state,
             retired: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
         }
     }
 
-    /// Says when it began.
-    pub(crate) fn since(mut self, since: Since) -> Self {
-        self.since = since;
-        self
+    /// Says when it began. The first word stands.
+    pub(crate) fn begin(&self, since: Since) {
+        self.since.get_or_init(|| since);
     }
 
-    /// Joins, unless nobody may any more. A member with a fetcher lends it to a flight that has
-    /// none: `fetcher` is called only then.
+    /// When it began.
+    pub(crate) fn since(&self) -> Since {
+        self.since.get().copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Release);
+    }
+
+    /// Whether it began before that one.
+    pub(crate) fn is_older(&self, than: &Self) -> bool {
+        self.number.load(Ordering::Acquire) < than.number.load(Ordering::Acquire)
+    }
+
+    /// Gives it a fetcher, before anybody has joined.
+    pub(super) fn give(self: &Arc<Self>, fetcher: &mut dyn Lend) {
+        if let Some(fetch) = fetcher.lend(self) {
+            lock(&self.state).fetcher = Loan::Held(fetch);
+        }
+    }
+
+    /// Shares the lease of the flight whose place it takes: to wait for that would be to wait for
+    /// itself.
+    pub(super) fn inherit(&self, before: &Self) {
+        let lease = lock(&before.state).lease.clone();
+        if lease.is_some() {
+            lock(&self.state).lease = lease;
+        }
+    }
+
+    /// Joins a flight that has just begun.
+    pub(super) fn enter(self: &Arc<Self>, fetches: bool) -> Member {
+        let mut state = lock(&self.state);
+        state.has_impatient |= !fetches;
+        let id = state.spool.enter();
+        drop(state);
+        self.member(id, fetches, false)
+    }
+
+    /// Joins, if the caller accepts it and everything can still be read. A caller with a fetcher
+    /// lends it to a flight that has none and still looks.
     ///
     /// The waker is kept where there is nothing to be seen yet.
-    pub(crate) fn join(
+    pub(super) fn join(
         self: &Arc<Self>,
-        fetches: bool,
+        wants: &Wants<'_>,
         waker: Option<&Waker>,
-        fetcher: impl FnOnce() -> Option<BoxFetch>,
+        fetcher: &mut dyn Lend,
     ) -> Option<Boarding> {
+        let fetches = wants.what != What::Get;
         let mut state = lock(&self.state);
-        if matches!(state.phase, Phase::Over(_)) || !state.spool.is_joinable() {
+        let answer = match &state.phase {
+            Phase::Open(opening) => Some(&**opening),
+            Phase::Over(_) => return None,
+            Phase::Looking | Phase::Fetching(_) => None,
+        };
+        let is_late = answer.is_some();
+        if !(wants.accepts)(self, answer) || !state.spool.is_joinable() {
             return None;
         }
-        if fetches && state.fetcher.is_none() && matches!(state.phase, Phase::Looking) {
-            state.fetcher = fetcher();
-            state.was_lent |= state.fetcher.is_some();
+        if fetches && matches!((&state.phase, &state.fetcher), (Phase::Looking, Loan::None)) {
+            let lent = if wants.keeps_fetcher {
+                Keeps.lend(self)
+            } else {
+                fetcher.lend(self)
+            };
+            state.fetcher = lent.map_or(Loan::None, Loan::Held);
         }
         state.has_impatient |= !fetches;
         let id = state.spool.enter();
@@ -172,14 +270,19 @@ impl Flight {
         if let Some(waker) = driver {
             waker.wake();
         }
-        let member = Member {
+        let waits = waker.is_some();
+        let member = self.member(id, fetches, is_late);
+        Some(Boarding { member, waits })
+    }
+
+    fn member(self: &Arc<Self>, id: usize, fetches: bool, is_late: bool) -> Member {
+        Member {
             flight: Arc::clone(self),
             id,
             fetches,
+            is_late,
             has_left: false,
-        };
-        let waits = waker.is_some();
-        Some(Boarding { member, waits })
+        }
     }
 
     // --- what the driver tells ---
@@ -192,7 +295,7 @@ impl Flight {
             Some(_) => Phase::Fetching(meanwhile),
             None => Phase::Over(Over::Nowhere),
         };
-        // Who waits for the fetch need not hear that it begins.
+        // Readers that wait for the fetch need not hear that it begins.
         let is_news = state.has_impatient || !matches!(state.phase, Phase::Fetching(None));
         let wakers = is_news.then(|| state.spool.wake_all());
         drop(state);
@@ -200,14 +303,50 @@ impl Flight {
         fetcher
     }
 
-    /// Takes the fetcher out without running it, for a refresh behind.
+    /// Takes the fetcher out for other use: a background refresh, or a source that broke off.
     pub(crate) fn take_fetcher(&self) -> Option<BoxFetch> {
         lock(&self.state).fetcher.take()
     }
 
-    /// Gives back a fetcher that was not run.
-    pub(crate) fn lend(&self, fetcher: BoxFetch) {
-        lock(&self.state).fetcher = Some(fetcher);
+    /// Gives the fetcher back to the read that lent it, if it was not needed.
+    pub(crate) fn return_fetcher(&self) -> Option<BoxFetch> {
+        self.take_fetcher()
+    }
+
+    /// Keeps a fetcher that was taken out and not run.
+    pub(crate) fn keep_fetcher(&self, fetcher: BoxFetch) {
+        lock(&self.state).fetcher = Loan::Held(fetcher);
+    }
+
+    /// Holds a slot of the fetches that may run at once.
+    pub(crate) fn hold_slot(&self, slot: Option<OwnedSemaphorePermit>) {
+        lock(&self.state).slot = slot;
+    }
+
+    /// Gives its slot back: its source has ended, or it waits for somebody else.
+    pub(crate) fn release_slot(&self) {
+        let slot = lock(&self.state).slot.take();
+        drop(slot);
+    }
+
+    /// Goes on under these fences.
+    pub(crate) fn refence(&self, refence: Refence) {
+        let mut state = lock(&self.state);
+        state.fences.push(refence);
+    }
+
+    /// The fences to go on with that came since the last call.
+    pub(crate) fn take_refences(&self) -> Vec<Refence> {
+        std::mem::take(&mut lock(&self.state).fences)
+    }
+
+    /// Its commits have ended: who waited for that is woken.
+    pub(crate) fn landed(&self) {
+        let mut state = lock(&self.state);
+        state.landed = true;
+        let wakers = state.spool.wake_all();
+        drop(state);
+        wakers.wake();
     }
 
     /// The object was found.
@@ -271,11 +410,17 @@ impl Flight {
     }
 
     /// Holds a lease, until the flight lands or is retired.
-    pub(crate) fn hold(&self, lease: Box<dyn Send>) {
-        lock(&self.state).lease = Some(lease);
+    pub(crate) fn hold(&self, lease: Arc<Lease>) {
+        let before = lock(&self.state).lease.replace(lease);
+        drop(before);
         if self.is_retired() {
             self.let_go();
         }
+    }
+
+    /// The lease that it holds.
+    pub(crate) fn lease(&self) -> Option<Arc<Lease>> {
+        lock(&self.state).lease.clone()
     }
 
     /// Gives up the lease, if it holds one: others need not wait for it.
@@ -342,8 +487,24 @@ impl Flight {
 
     /// Whether it was given a fetcher that does not come back: it ran, or is for a refresh.
     pub(crate) fn keeps_fetcher(&self, refreshes: bool) -> bool {
-        let state = lock(&self.state);
-        state.was_lent && (refreshes || state.fetcher.is_none())
+        match lock(&self.state).fetcher {
+            Loan::None => false,
+            Loan::Held(_) => refreshes,
+            Loan::Used => true,
+        }
+    }
+
+    /// Whether its answer is still to come.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(lock(&self.state).phase, Phase::Looking | Phase::Fetching(_))
+    }
+
+    /// Its answer, once it is open.
+    pub(crate) fn opening(&self) -> Option<Arc<Opening>> {
+        match &lock(&self.state).phase {
+            Phase::Open(opening) => Some(Arc::clone(opening)),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_crowded(&self) -> bool {
@@ -354,6 +515,16 @@ impl Flight {
         self.retired.load(Ordering::Acquire)
     }
 
+    /// A flight that began later has published: this one publishes nothing any more.
+    pub(crate) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Release);
+    }
+
+    /// Whether it may publish what it found.
+    pub(crate) fn publishes(&self) -> bool {
+        !self.is_retired() && !self.outdated.load(Ordering::Acquire)
+    }
+
     /// Bytes that came, bytes held in memory, and what the next chunk may bring.
     pub(crate) fn extent(&self) -> (u64, u64, u64) {
         let state = lock(&self.state);
@@ -362,6 +533,18 @@ impl Flight {
             state.spool.held(),
             state.spool.chunk_max(),
         )
+    }
+}
+
+impl Loan {
+    fn take(&mut self) -> Option<BoxFetch> {
+        match std::mem::replace(self, Self::Used) {
+            Self::Held(fetcher) => Some(fetcher),
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 }
 

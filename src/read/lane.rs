@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_store::{
-    Commit, Draft, Error, ErrorKind, Fence, Header, KeyBuf, Result, Staged, Version, Writer,
+    Commit, Draft, Error, ErrorKind, Fence, Header, KeyBuf, Metadata, Result, Staged, Version,
+    Writer,
 };
 
-use super::flight::Flight;
+use super::flight::{Flight, Refence};
 use crate::{
     behind::{Behind, Held},
     counters::count,
@@ -172,6 +173,37 @@ impl Lane {
         }
     }
 
+    /// Goes on under a new fence; `refence` says what is there now, which is older than this answer.
+    pub(super) async fn refence(
+        &mut self,
+        place: &Place,
+        key: &KeyBuf,
+        refence: Refence,
+        header: &Header,
+        len: Option<u64>,
+        written: u64,
+    ) {
+        let Refence { fence, there, .. } = refence;
+        self.older |= there.is_some();
+        self.fence = Some(fence);
+        let step = std::mem::replace(&mut self.step, Step::Failed(None));
+        self.step = match step {
+            // It would put this answer's metadata on another body.
+            Step::Touch if !there.is_some_and(|there| has_tag_of(header, &there)) => Step::Delete,
+            Step::Writing { staged, .. } => {
+                let draft = draft(place, self.fence.as_ref(), header, len);
+                match restage(place, key, draft, staged, written).await {
+                    Ok(writer) => Step::Writing {
+                        staged: writer.staged(),
+                        writer,
+                    },
+                    Err(error) => Step::Failed(Some(error)),
+                }
+            }
+            step => step,
+        };
+    }
+
     /// Does what the lane is for. An error means that the tier has neither the object nor, unless
     /// the key is suspect there, an older one.
     pub(super) async fn settle<'a>(
@@ -269,6 +301,43 @@ impl Lane {
         }
         Err(no_room(place))
     }
+}
+
+/// Whether an object has the strong tag of this header: same tag, same bytes (RFC 9110, section
+/// 8.8.1).
+fn has_tag_of(header: &Header, there: &Metadata) -> bool {
+    (header.etag.as_ref()).is_some_and(|tag| !tag.is_weak() && there.etag.as_ref() == Some(tag))
+}
+
+/// How much is copied at a time, in bytes.
+const RESTAGE_STEP: usize = 256 << 10;
+
+/// Opens a writer, and gives it what an earlier one has staged.
+async fn restage(
+    place: &Place,
+    key: &KeyBuf,
+    draft: Draft,
+    staged: Option<Arc<dyn Staged>>,
+    written: u64,
+) -> Result<Box<dyn Writer>> {
+    let open = || place.store().set_with_writer(key.as_key(), draft);
+    let mut writer = place.attempt("opening a writer", open).await?;
+    let mut at = 0;
+    while at < written {
+        let staged = staged.as_ref().ok_or_else(|| {
+            let message = format!("the tier {} cannot read back what it staged", place.name);
+            Error::new(ErrorKind::Unsupported, message)
+        })?;
+        let left = usize::try_from(written - at).unwrap_or(usize::MAX);
+        let read = || Arc::clone(staged).read(at, left.min(RESTAGE_STEP));
+        let bytes = place.attempt("reading back", read).await?;
+        if bytes.is_empty() {
+            return Err(Error::corrupt("staged bytes are short"));
+        }
+        at += bytes.len() as u64;
+        place.attempt("writing", || writer.write(bytes)).await?;
+    }
+    Ok(writer)
 }
 
 fn no_room(place: &Place) -> Error {

@@ -1,18 +1,20 @@
 //! Asking the tiers, from hot to cold, each within its time-out.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use larder_store::{Body, ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
 
-use crate::{counters::count, engine::Engine, freshness::Freshness, tier::Place};
+use crate::{
+    counters::count,
+    engine::{Engine, Held},
+    freshness::{Freshness, Terms},
+    tier::Place,
+};
 
 /// Which objects end the search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accept {
-    /// The oldest that will do.
-    pub(crate) max_age: Option<Duration>,
-    /// Whether one that is stale, but may be served while it is revalidated, will do.
-    pub(crate) stale: bool,
+    pub(crate) terms: Terms,
     /// Whether none will do: a refresh asks the origin whatever is there.
     pub(crate) none: bool,
     /// Whether the first tier is passed over: it had its time already.
@@ -76,12 +78,7 @@ pub(crate) async fn look(engine: &Engine, key: &KeyBuf, accept: Accept) -> Look 
 
 impl Accept {
     fn takes(&self, freshness: Freshness) -> bool {
-        !self.none
-            && match freshness {
-                Freshness::Fresh => true,
-                Freshness::Stale => self.stale,
-                Freshness::Expired { .. } => false,
-            }
+        !self.none && freshness.serves()
     }
 }
 
@@ -137,13 +134,18 @@ fn has_same_bytes(held: &Metadata, body: Option<&Body>, found: &Object) -> bool 
 /// and the fence are one moment.
 async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (Seat, Option<Hit>) {
     let get = || place.store().get_stream(key.as_key(), ByteRange::FULL);
-    let judged = |object: Object| Hit {
+    let assessed = |object: Object| Hit {
         tier: place.index,
-        freshness: engine.judge(place, &object.metadata, accept.max_age, engine.now()),
+        freshness: engine.assess(
+            Held::Tier(place),
+            &object.metadata,
+            accept.terms,
+            engine.now(),
+        ),
         object,
     };
     let first = match place.attempt("looking up", get).await {
-        Ok(Lookup::Hit(object)) => judged(object),
+        Ok(Lookup::Hit(object)) => assessed(object),
         Ok(Lookup::Miss(fence)) => return (Seat::Missed(fence), None),
         Err(_) => return (Seat::Unknown, None),
     };
@@ -163,7 +165,7 @@ async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (S
     match place.attempt("looking up", get).await {
         Ok(Lookup::Hit(object)) => {
             let metadata = Arc::clone(&object.metadata);
-            (Seat::Held(fence, metadata), Some(judged(object)))
+            (Seat::Held(fence, metadata), Some(assessed(object)))
         }
         Ok(Lookup::Miss(fence)) => (Seat::Missed(fence), None),
         Err(_) => (Seat::Unknown, None),

@@ -9,6 +9,7 @@ mod answer;
 mod body;
 pub(crate) mod direct;
 pub(crate) mod drive;
+pub(crate) mod fetcher;
 pub(crate) mod fill;
 pub(crate) mod flight;
 pub(crate) mod flights;
@@ -16,13 +17,16 @@ pub(crate) mod lane;
 pub(crate) mod look;
 #[cfg(all(test, shuttle))]
 mod model;
+pub(crate) mod nesting;
 mod origin;
 pub(crate) mod plan;
 pub(crate) mod promote;
 mod reader;
+pub(crate) mod refence;
 mod resume;
 mod spill;
 pub(crate) mod spool;
+pub(crate) mod start;
 mod stream;
 
 use std::{
@@ -34,21 +38,23 @@ use std::{
 use larder_store::{ByteRange, ErrorKind, Header, Key, KeyBuf, Result, Timestamp};
 
 use self::{
-    drive::drive,
+    fetcher::{Fetcher, Lend},
     flight::{Boarding, Carrier, Flight, Member, Opening, Seen},
-    flights::Boarded,
+    flights::{Wants, What},
     look::Accept,
+    nesting::{Scope, Waiting},
     plan::Plan,
     reader::Reader,
+    start::{Seated, board},
 };
 use crate::{
     conditional::IfNoneMatch,
-    counters::count,
-    engine::{Engine, refused},
-    fetch::{BoxFetch, Fetch},
-    freshness::{Freshness, judge},
+    engine::{Engine, Held, refused},
+    fetch::Fetch,
+    freshness::{Freshness, Terms},
     policy::Policy,
-    response::{Content, Described, Response, Source, Status},
+    refresh::refresh_behind,
+    response::{Content, Described, Response, Source, Stale, Status},
 };
 
 /// How often a read starts over because what it found went away before it could be opened.
@@ -63,27 +69,38 @@ pub(crate) struct Ask {
     pub(crate) ttl: Option<Duration>,
     /// Boxed, since most requests have none and every hit moves it.
     pub(crate) policy: Option<Box<Policy>>,
-    /// The origin is to be asked whatever the tiers hold.
+    /// A read without a fetcher accepts what is stale all the same.
+    pub(crate) allow_stale: bool,
+    /// The origin must be asked whatever the tiers hold.
     pub(crate) refresh: bool,
     /// The first tier had its time and did not answer.
     pub(crate) skip_first: bool,
 }
 
-/// Joins a flight that is under way, to wait for what comes whole: see [`answer_whole`]. Not for
-/// who may turn its answer down.
+/// Joins a flight that is under way, to wait for an answer that comes whole: see [`answer_whole`].
+/// Not for a read that may refuse the answer, nor for one that a fetcher has begun.
 pub(crate) fn join_whole(
     engine: &Engine,
     key: &str,
     ask: &Ask,
     fetches: bool,
     waker: &Waker,
-    lend: impl FnOnce() -> Option<BoxFetch>,
+    fetcher: &mut dyn Lend,
 ) -> Option<Boarding> {
-    if ask.refresh || ask.is_picky() {
+    if ask.refresh || ask.is_picky() || Scope::current().is_some() {
         return None;
     }
-    let joins = |flight: &Flight| engine.joins(flight.since);
-    engine.flights.find(key, fetches, waker, joins, lend)
+    let (terms, now) = (ask.terms(fetches), engine.now());
+    let fresh = |flight: &Flight, answer: Option<&Opening>| {
+        engine.admits(flight, answer, terms, now) == Some(Freshness::Fresh)
+    };
+    let wants = Wants {
+        what: if fetches { What::Fetch } else { What::Get },
+        keeps_fetcher: false,
+        unfit: None,
+        accepts: &fresh,
+    };
+    engine.flights.find(key, &wants, waker, fetcher)
 }
 
 /// The answer of a flight that was joined so, without a future of its own. `None` where it comes
@@ -92,10 +109,12 @@ pub(crate) fn answer_whole(
     engine: &Arc<Engine>,
     key: Key<'_>,
     ask: &Ask,
+    fetches: bool,
     member: &mut Member,
     cx: &Context<'_>,
 ) -> Poll<Option<Result<Response>>> {
-    let seen = match ready!(member.poll_whole(cx)) {
+    let serves = |opening: &Opening| opening.stale.is_none() || ask.terms(fetches).stale;
+    let seen = match ready!(member.poll_whole(serves, cx)) {
         Some(Seen::Open(opening)) => opening,
         Some(Seen::Failed(error)) => return Poll::Ready(Some(Err(error))),
         Some(Seen::Nowhere) | None => return Poll::Ready(None),
@@ -104,8 +123,10 @@ pub(crate) fn answer_whole(
         engine,
         key,
         ask,
-        first: false,
-        lender: false,
+        terms: ask.terms(fetches),
+        is_first: false,
+        is_lender: false,
+        late_stale: false,
     };
     Poll::Ready(reader.at_once(&seen))
 }
@@ -115,81 +136,74 @@ pub(crate) async fn read<F: Fetch>(
     engine: &Arc<Engine>,
     key: KeyBuf,
     ask: &Ask,
-    mut fetch: Option<F>,
-    fetches: bool,
+    mut fetcher: Fetcher<F>,
     mut joined: Option<Member>,
 ) -> Result<Response> {
-    let mut anew = ask.refresh;
-    let (mut given_back, mut unfit) = (None, None);
+    let terms = ask.terms(F::FETCHES);
+    let mut unfit: Option<Arc<Flight>> = None;
     for attempt in 0..ATTEMPTS_MAX {
         engine.check_open()?;
-        // Who may turn the answer down needs the fetcher then: it is lent only to a flight of its own.
-        let mut lend = |boarded| {
-            if ask.is_picky() && boarded == Boarded::Joined {
-                return None;
-            }
-            given_back
-                .take()
-                .or_else(|| fetch.take().and_then(Fetch::boxed))
+        let Seated { member, is_first } = match joined.take() {
+            Some(member) => Seated {
+                member,
+                is_first: false,
+            },
+            None => seat(engine, &key, ask, unfit.as_ref(), &mut fetcher).await?,
         };
-        let (member, boarded) = match joined.take() {
-            Some(member) => (member, Boarded::Joined),
-            None => board(engine, &key, fetches, anew, unfit.as_ref(), &mut lend)?,
+        let flight = Arc::clone(member.flight());
+        // A stale copy may be served while the fetch runs, but not where it just went away.
+        let meanwhile = attempt == 0 && !ask.refresh;
+        // A read without a fetcher does not wait for a fetch.
+        let _waiting = match Scope::current().filter(|_| F::FETCHES) {
+            Some(scope) => Waiting::begin(engine, &scope, &flight)?,
+            None => None,
         };
-        let first = boarded != Boarded::Joined;
-        if let Boarded::Started { anew } = boarded {
-            let flight = Arc::clone(member.flight());
-            let plan = ask.plan(engine, anew);
-            // It tells its members how it ends, whether here or in a task.
-            let _ = (engine.tasks)
-                .begin(drive(Arc::clone(engine), flight, plan))
-                .await;
-        }
-        // What may be served while a refresh runs will do, as long as it may; but not for whom it
-        // was there no more.
-        let waits = attempt > 0 || ask.refresh;
-        let accepts = |meanwhile: &Opening| !waits && meanwhile.will_do(engine, ask.max_age);
+        let accepts = |copy: &Opening| meanwhile && copy.will_do(engine, terms);
         let opening = match member.opened(accepts).await {
             Seen::Open(opening) => opening,
             Seen::Failed(error) => return Err(error),
-            Seen::Nowhere if !fetches => return Ok(nowhere()),
-            Seen::Nowhere if fetch.is_some() || given_back.is_some() => continue,
+            Seen::Nowhere if !F::FETCHES => return Ok(nowhere()),
+            Seen::Nowhere if fetcher.regain() => continue,
             Seen::Nowhere => break,
         };
-        let flight = Arc::clone(member.flight());
-        let rejected = !first && ask.rejects(engine, &opening.header);
-        // What the origin gives is newer than all there is; the flight goes on for those it will do.
-        if rejected && !fetches && matches!(opening.source, Source::Origin) {
-            return Ok(nowhere());
+        if ask.refuses(engine, terms, &flight, is_first, &opening)? {
+            // The origin's answer is newer than all there is; the flight goes on for the others.
+            if !F::FETCHES && matches!(opening.source, Source::Origin) {
+                return Ok(nowhere());
+            }
+            // An answer of its own fetcher it takes as it is.
+            if !F::FETCHES || fetcher.regain() {
+                unfit = Some(flight);
+                continue;
+            }
         }
-        // "Not modified" would keep what was replaced or deleted before it could be said.
-        let overtaken = flight.is_retired() && ask.has(&opening.header);
-        // What its own fetcher brought it takes as it is.
-        if (rejected || overtaken)
-            && (!fetches || fetch.is_some() || regain(&flight, &mut given_back))
+        if ask.refresh && !matches!(opening.carrier, Carrier::Spooled) {
+            // The caller's next read sees what this one has stored.
+            member.landed().await;
+        }
+        let late_stale =
+            member.is_late() && assess_answer(engine, &flight, &opening, terms) == Freshness::Stale;
+        if late_stale
+            && !engine.is_refreshing(&key)
+            && let Some(fetch) = fetcher.take()
         {
-            anew = !flight.is_retired();
-            continue;
+            refresh_behind(engine, &key, ask.policy().over(engine.policy), fetch);
         }
-        let lender = fetches && fetch.is_none() && given_back.is_none();
         let reader = Reader {
             engine,
             key: key.as_key(),
             ask,
-            first,
-            lender,
+            terms,
+            is_first,
+            is_lender: fetcher.is_lent(),
+            late_stale,
         };
-        let regains = lender && opening.stale.is_none();
-        let mut spare = || spare(&mut given_back, &mut fetch, regains.then_some(&*flight));
-        match reader.answer(member, &opening, &mut spare).await? {
-            Some(response) => return Ok(response),
-            None => anew = matches!(opening.carrier, Carrier::Spooled),
+        if let Some(response) = reader.answer(member, &opening, &mut fetcher).await? {
+            return Ok(response);
         }
-        if fetches && fetch.is_none() {
-            regain(&flight, &mut given_back);
-        }
-        // At first it may have been what was to be had meanwhile: the flight goes on.
-        unfit = waits.then_some(flight);
+        fetcher.regain();
+        // At first it may have been the copy that is served meanwhile: the flight goes on.
+        unfit = (!meanwhile || matches!(opening.carrier, Carrier::Spooled)).then_some(flight);
     }
     Err(refused(
         ErrorKind::Unavailable,
@@ -197,66 +211,56 @@ pub(crate) async fn read<F: Fetch>(
     ))
 }
 
-/// Takes back the fetcher that was lent, if the flight did not need it.
-fn regain(flight: &Flight, given_back: &mut Option<BoxFetch>) -> bool {
-    *given_back = flight.take_fetcher();
-    given_back.is_some()
-}
-
-/// A fetcher that nobody needs any more; that of what is stale is for the refresh behind.
-fn spare<F: Fetch>(
-    given_back: &mut Option<BoxFetch>,
-    fetch: &mut Option<F>,
-    lent: Option<&Flight>,
-) -> Option<BoxFetch> {
-    (given_back.take())
-        .or_else(|| fetch.take().and_then(Fetch::boxed))
-        .or_else(|| lent.and_then(Flight::take_fetcher))
-}
-
-/// Joins the key's flight, or starts one. What the one that is `unfit` found cannot be had any more,
-/// though it may still be landing.
-fn board(
+/// Joins the key's flight, or starts one for this request.
+async fn seat<F: Fetch>(
     engine: &Arc<Engine>,
     key: &KeyBuf,
-    fetches: bool,
-    anew: bool,
+    ask: &Ask,
     unfit: Option<&Arc<Flight>>,
-    lend: &mut dyn FnMut(Boarded) -> Option<BoxFetch>,
-) -> Result<(Member, Boarded)> {
-    let limits = engine.settings.spool;
-    let since = engine.since();
-    let start = |fetcher| Flight::new(key.clone(), limits, fetcher).since(since);
-    let joins = |flight: &Flight| {
-        let is_unfit = unfit.is_some_and(|unfit| std::ptr::eq(Arc::as_ptr(unfit), flight));
-        !is_unfit && engine.joins(flight.since)
+    fetcher: &mut Fetcher<F>,
+) -> Result<Seated> {
+    let (terms, now) = (ask.terms(F::FETCHES), engine.now());
+    let wants = Wants {
+        what: match (F::FETCHES, ask.refresh && unfit.is_none()) {
+            (false, _) => What::Get,
+            (true, false) => What::Fetch,
+            (true, true) => What::Refresh,
+        },
+        keeps_fetcher: ask.is_picky(),
+        unfit,
+        accepts: &|flight, answer| engine.admits(flight, answer, terms, now).is_some(),
     };
-    let joined = engine.flights.join(key, fetches, anew, joins, lend, start);
-    let Some(joined) = joined else {
-        count(&engine.counts.flights_refused);
-        return Err(refused(ErrorKind::Full, "too many flights are under way"));
+    let accept = Accept {
+        terms,
+        none: ask.refresh,
+        skip_first: ask.skip_first,
     };
-    Ok(joined)
+    let plan = Plan::new(ask.policy().over(engine.policy), accept);
+    board(engine, key, &wants, plan, fetcher).await
+}
+
+/// Assesses a flight's answer now.
+fn assess_answer(engine: &Engine, flight: &Flight, answer: &Opening, terms: Terms) -> Freshness {
+    let is_current = engine.joins(flight.since());
+    engine.assess(
+        Held::Flight { is_current },
+        &answer.header,
+        terms,
+        engine.now(),
+    )
 }
 
 impl Opening {
-    /// Whether it may be served while it is fetched anew.
-    fn will_do(&self, engine: &Engine, max_age: Option<Duration>) -> bool {
-        match self.judge(engine, max_age) {
+    /// Whether it may be served while it is fetched again.
+    fn will_do(&self, engine: &Engine, terms: Terms) -> bool {
+        let Source::Tier { index, .. } = &self.source else {
+            return false;
+        };
+        let held = Held::Tier(&engine.tiers[usize::from(*index)]);
+        match engine.assess(held, &self.header, terms, engine.now()) {
             Freshness::Fresh => true,
             Freshness::Stale => self.stale.is_some(),
             Freshness::Expired { .. } => false,
-        }
-    }
-
-    /// Judges what may be had meanwhile, as its tier's entry.
-    fn judge(&self, engine: &Engine, max_age: Option<Duration>) -> Freshness {
-        let (header, now) = (&self.header, engine.now());
-        match &self.source {
-            Source::Tier { index, .. } => {
-                engine.judge(&engine.tiers[usize::from(*index)], header, max_age, now)
-            }
-            _ => judge(header, max_age, now),
         }
     }
 }
@@ -281,31 +285,50 @@ impl Ask {
         }
     }
 
-    /// Whether it may turn the answer of a flight down.
+    /// Which objects it accepts.
+    #[inline]
+    pub(crate) fn terms(&self, fetches: bool) -> Terms {
+        Terms {
+            max_age: self.max_age,
+            stale: fetches || self.allow_stale,
+        }
+    }
+
+    /// Whether it may refuse the answer of a flight.
     fn is_picky(&self) -> bool {
         self.max_age.is_some() || self.condition.is_some()
     }
 
-    /// What a flight is started for.
-    fn plan(&self, engine: &Engine, anew: bool) -> Plan {
-        let accept = Accept {
-            max_age: self.max_age,
-            stale: true,
-            none: self.refresh,
-            skip_first: self.skip_first,
+    /// Whether the answer of a flight is not for this request. The fetch's error where that was to
+    /// be covered by a stale copy which is too old by now.
+    fn refuses(
+        &self,
+        engine: &Engine,
+        terms: Terms,
+        flight: &Flight,
+        is_first: bool,
+        answer: &Opening,
+    ) -> Result<bool> {
+        let header = &answer.header;
+        let stale = match (&answer.stale, &answer.source) {
+            (Some(stale), Source::Tier { index, .. }) => {
+                let held = Held::Tier(&engine.tiers[usize::from(*index)]);
+                let freshness = engine.assess(held, header, terms, engine.now());
+                match stale {
+                    Stale::Error(error) if !freshness.serves_on_error() => {
+                        return Err(error.clone());
+                    }
+                    Stale::Error(_) => !terms.stale,
+                    Stale::WhileRevalidate => !freshness.serves(),
+                }
+            }
+            _ => false,
         };
-        Plan {
-            policy: self.policy().or(engine.policy),
-            accept,
-            anew,
-            behind: false,
-        }
-    }
-
-    /// Whether an object is older than the request accepts.
-    fn rejects(&self, engine: &Engine, header: &Header) -> bool {
-        self.max_age
-            .is_some_and(|max| engine.now().since(header.fetched_at) > max)
+        let too_old = !is_first
+            && (self.max_age).is_some_and(|max| engine.now().since(header.fetched_at) > max);
+        // "Not modified" would keep what was replaced or deleted before it could be said.
+        let overtaken = flight.is_retired() && self.has(header);
+        Ok(stale || too_old || overtaken)
     }
 
     /// Whether the caller has an object with this header already.

@@ -15,11 +15,13 @@ use shuttle::{future, thread};
 
 use super::{
     body::FlightBody,
+    fetcher::Given,
     flight::{Carrier, Flight, Member, Opening, Seen},
-    flights::{Boarded, Flights},
+    flights::{Began, Boarded, Flights, Turn, Wants, What},
     spool::{Next, SpoolLimits},
 };
 use crate::{
+    bus::Since,
     fetch::{BoxFetch, FetchFuture},
     response::Source,
     sync::Mutex,
@@ -116,7 +118,7 @@ async fn read(member: Member) -> (u64, Result<()>) {
         member.place(0, None),
         "who joined before the start has all of it"
     );
-    let mut body = FlightBody::new(member);
+    let mut body = FlightBody::new(member, false);
     let mut at = 0;
     while let Some(item) = Pin::new(&mut body).next().await {
         match item {
@@ -133,17 +135,34 @@ async fn read(member: Member) -> (u64, Result<()>) {
     (at, Ok(()))
 }
 
+fn flight(spill: bool) -> Flight {
+    Flight::new(key(), limits(spill), false, None)
+}
+
+fn wants(what: What) -> Wants<'static> {
+    Wants {
+        what,
+        keeps_fetcher: false,
+        unfit: None,
+        accepts: &|_, _| true,
+    }
+}
+
+fn board(flights: &Flights, what: What, fetcher: Option<BoxFetch>) -> (Member, bool) {
+    let make = || flight(true);
+    match flights.board(&key(), &wants(what), &mut Given(fetcher), make) {
+        Boarded::Joined(boarding) => (boarding.member, false),
+        Boarded::Started(member, _) => (member, true),
+        Boarded::Wait(_) | Boarded::Alone | Boarded::Full => panic!("there is room"),
+    }
+}
+
 fn join(flights: &Flights) -> (Member, bool) {
-    let start = |_| Flight::new(key(), limits(true), None);
-    let (member, boarded) = flights
-        .join(&key(), false, false, |_| true, |_| None, start)
-        .expect("there is room");
-    (member, boarded != Boarded::Joined)
+    board(flights, What::Fetch, None)
 }
 
 fn member(flight: &Arc<Flight>) -> Member {
-    let boarding = flight.join(false, None, || None);
-    boarding.expect("it is open").member
+    flight.enter(true)
 }
 
 /// Readers at their own pace, one that leaves half-way, with and without tiers that set the pace:
@@ -153,7 +172,7 @@ fn s24_s26_every_reader_gets_every_byte() {
     for ahead in [true, false] {
         shuttle::check_random(
             move || {
-                let flight = Arc::new(Flight::new(key(), limits(true), None));
+                let flight = Arc::new(flight(true));
                 let members: Vec<_> = (0..3).map(|_| member(&flight)).collect();
                 let driver = future::spawn(drive(Arc::clone(&flight), ahead, Ok(())));
                 let mut members = members.into_iter();
@@ -161,7 +180,7 @@ fn s24_s26_every_reader_gets_every_byte() {
                 let leaver = future::spawn(async move {
                     let _ = leaver.opened(|_| true).await;
                     assert!(leaver.place(0, None));
-                    let mut body = FlightBody::new(leaver);
+                    let mut body = FlightBody::new(leaver, false);
                     let _ = Pin::new(&mut body).next().await;
                 });
                 let readers: Vec<_> = members.map(|member| future::spawn(read(member))).collect();
@@ -185,7 +204,7 @@ fn s24_s26_every_reader_gets_every_byte() {
 fn s80_without_a_spill_file_the_slowest_sets_the_pace() {
     shuttle::check_random(
         || {
-            let flight = Arc::new(Flight::new(key(), limits(false), None));
+            let flight = Arc::new(flight(false));
             let members = [(); 2].map(|()| member(&flight));
             let driver = future::spawn(drive(Arc::clone(&flight), false, Ok(())));
             let readers = members.map(|member| future::spawn(read(member)));
@@ -207,7 +226,7 @@ fn s80_without_a_spill_file_the_slowest_sets_the_pace() {
 fn s21_a_failure_is_never_a_clean_end() {
     shuttle::check_random(
         || {
-            let flight = Arc::new(Flight::new(key(), limits(true), None));
+            let flight = Arc::new(flight(true));
             let member = member(&flight);
             let error = larder_store::Error::corrupt("cut");
             let driver = future::spawn(drive(Arc::clone(&flight), true, Err(error)));
@@ -264,11 +283,8 @@ fn s31_who_waits_for_what_comes_whole_is_woken() {
     shuttle::check_random(
         || {
             let flights = Arc::new(Flights::new(8));
-            let start = |fetcher| Flight::new(key(), limits(true), fetcher);
             let never = |_| Box::pin(pending()) as FetchFuture;
-            let fetcher = |_| Some(Box::new(never) as BoxFetch);
-            let started = flights.join(&key(), true, false, |_| true, fetcher, start);
-            let (first, _) = started.expect("there is room");
+            let (first, _) = board(&flights, What::Fetch, Some(Box::new(never)));
             let flight = Arc::clone(first.flight());
             let driver = {
                 let flights = Arc::clone(&flights);
@@ -316,7 +332,7 @@ async fn wait(flights: &Flights) {
     let mut member = None;
     let seen = poll_fn(|cx| {
         if member.is_none() {
-            let found = flights.find("k", true, cx.waker(), |_| true, || None);
+            let found = flights.find("k", &wants(What::Fetch), cx.waker(), &mut Given(None));
             let Some(boarding) = found else {
                 return Poll::Ready(None);
             };
@@ -325,7 +341,7 @@ async fn wait(flights: &Flights) {
                 return Poll::Pending;
             }
         }
-        member.as_mut().expect("set above").poll_whole(cx)
+        member.as_mut().expect("set above").poll_whole(|_| true, cx)
     });
     assert!(matches!(seen.await, None | Some(Seen::Open(_))));
 }
@@ -368,4 +384,55 @@ fn s12_s74_a_retired_flight_publishes_nothing() {
         },
         RUNS,
     );
+}
+
+/// Refreshes of one key in three tasks: one runs at a time, at most one waits, all come to their
+/// turn, and the table is empty at the end.
+#[test]
+fn s86_one_refresh_runs_and_one_waits() {
+    shuttle::check_random(
+        || {
+            let flights = Arc::new(Flights::new(8));
+            let running = Arc::new(Mutex::new(0));
+            let refreshes: Vec<_> = (0..3)
+                .map(|_| {
+                    let (flights, running) = (Arc::clone(&flights), Arc::clone(&running));
+                    future::spawn(refresh(flights, running))
+                })
+                .collect();
+            future::block_on(async {
+                for refresh in refreshes {
+                    refresh.await.expect("no panic");
+                }
+            });
+            assert_eq!(flights.len(), 0, "s18: nothing stays");
+        },
+        RUNS,
+    );
+}
+
+async fn refresh(flights: Arc<Flights>, running: Arc<Mutex<u32>>) {
+    let make = || Flight::new(key(), limits(true), true, None);
+    let boarded = flights.board(&key(), &wants(What::Refresh), &mut Given(None), make);
+    let (member, began) = match boarded {
+        // Somebody else's flight, which had not begun.
+        Boarded::Joined(boarding) => return drop(boarding),
+        Boarded::Started(member, began) => (member, began),
+        Boarded::Wait(_) | Boarded::Alone | Boarded::Full => panic!("there is room"),
+    };
+    let flight = Arc::clone(member.flight());
+    if began == Began::Waits {
+        while let Turn::Wait(ended) = flights.begin(&flight, Since::default()) {
+            let _ = ended.await;
+        }
+    }
+    let begin = |by: i32| {
+        let mut running = running.lock().expect("no panic under it");
+        *running = running.checked_add_signed(by).expect("never below zero");
+        assert!(*running <= 1, "two refreshes run at once");
+    };
+    begin(1);
+    future::yield_now().await;
+    begin(-1);
+    flights.remove(&flight);
 }

@@ -8,14 +8,17 @@ use super::{
     Ask,
     body::FlightBody,
     direct::guarded,
+    fetcher::Fetcher,
     flight::{Carrier, Flight, Member, Opening},
 };
 use crate::{
     counters::count,
-    engine::Engine,
-    fetch::BoxFetch,
+    engine::{Engine, Held},
+    fetch::{BoxFetch, Fetch},
+    freshness::Terms,
     response::{Content, Described, Response, Source, Stale, Status},
     sync::lock,
+    tier::Place,
 };
 
 /// One member's view of what its flight has found.
@@ -23,9 +26,13 @@ pub(super) struct Reader<'a> {
     pub(super) engine: &'a Arc<Engine>,
     pub(super) key: Key<'a>,
     pub(super) ask: &'a Ask,
-    pub(super) first: bool,
+    pub(super) terms: Terms,
+    /// The flight was started for it.
+    pub(super) is_first: bool,
     /// It has given its fetcher away: where the object goes away it could not fetch again.
-    pub(super) lender: bool,
+    pub(super) is_lender: bool,
+    /// It joined an answer that is stale by now, and is refreshed in the background.
+    pub(super) late_stale: bool,
 }
 
 impl Reader<'_> {
@@ -52,13 +59,12 @@ impl Reader<'_> {
         )))
     }
 
-    /// The answer; `None` when the object went away meanwhile. `spare` gives a fetcher that nobody
-    /// needs any more.
-    pub(super) async fn answer(
+    /// The answer; `None` when the object went away meanwhile.
+    pub(super) async fn answer<F: Fetch>(
         &self,
         member: Member,
         opening: &Opening,
-        spare: &mut (dyn FnMut() -> Option<BoxFetch> + Send),
+        fetcher: &mut Fetcher<F>,
     ) -> Result<Option<Response>> {
         if let Some(answer) = self.at_once(opening) {
             return answer.map(Some);
@@ -84,6 +90,11 @@ impl Reader<'_> {
                     (None, Content::Absent)
                 } else {
                     let range = object.range.clone();
+                    // That of what is stale is for the background refresh.
+                    let spare = || match opening.stale {
+                        None => fetcher.spare(),
+                        Some(_) => fetcher.take(),
+                    };
                     let body = self.guard(*tier, object, spare);
                     (Some(range), Content::Body(body))
                 };
@@ -107,8 +118,8 @@ impl Reader<'_> {
     /// Whether the object that the flight has open may go to this reader. Where the fetcher does
     /// not come back, since it ran or is for the refresh behind, it is for who has lent that.
     fn may_take(&self, flight: &Flight, opening: &Opening) -> bool {
-        let is_wanted = self.first || self.ask.range.is_full();
-        self.lender || (is_wanted && !flight.keeps_fetcher(opening.stale.is_some()))
+        let is_wanted = self.is_first || self.ask.range.is_full();
+        self.is_lender || (is_wanted && !flight.keeps_fetcher(opening.stale.is_some()))
     }
 
     fn respond(
@@ -123,23 +134,24 @@ impl Reader<'_> {
             Source::Tier { index, .. } => {
                 count(&self.engine.tiers[usize::from(*index)].counts.hits);
             }
-            _ if self.first => count(&counts.misses),
+            _ if self.is_first => count(&counts.misses),
             _ => {}
         }
-        if !self.first {
+        if !self.is_first {
             count(&counts.joined);
         }
-        if opening.stale.is_some() {
+        if opening.stale.is_some() || self.late_stale {
             count(&counts.stale);
         }
         let (fetched_at, now) = (opening.header.fetched_at, self.engine.now());
         let status = Status {
-            while_revalidate: matches!(opening.stale, Some(Stale::WhileRevalidate)),
+            while_revalidate: self.late_stale
+                || matches!(opening.stale, Some(Stale::WhileRevalidate)),
             on_error: match &opening.stale {
                 Some(Stale::Error(error)) => Some(error.clone()),
                 _ => None,
             },
-            joined: !self.first,
+            joined: !self.is_first,
             revalidated: opening.revalidated,
             ..Status::new(opening.source.clone(), fetched_at, now)
         };
@@ -177,7 +189,10 @@ impl Reader<'_> {
         if !member.place(start, stop) {
             return Ok(None);
         }
-        let body = Body::stream(end.map(|end| end - start), FlightBody::new(member));
+        // The caller's next read sees what its refresh has stored.
+        let until_landed = self.ask.refresh && range.is_full();
+        let body = FlightBody::new(member, until_landed);
+        let body = Body::stream(end.map(|end| end - start), body);
         Ok(Some((end.map(|end| start..end), body)))
     }
 
@@ -199,7 +214,10 @@ impl Reader<'_> {
         let place = &self.engine.tiers[tier];
         let get = || place.store().get_stream(self.key, self.ask.range);
         match place.attempt("looking up", get).await {
-            Ok(Lookup::Hit(object)) => Ok(Some((Arc::clone(&object.metadata), object))),
+            Ok(Lookup::Hit(object)) => Ok(self.may_serve(place, opening, &object).then(|| {
+                let metadata = Arc::clone(&object.metadata);
+                (metadata, object)
+            })),
             Ok(Lookup::Miss(_)) | Err(_) => Ok(held.map(|object| {
                 let body = skip(object.body, range.start, range.end);
                 (
@@ -216,13 +234,20 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
+    /// Whether the object that a tier has now may be served: the one that the flight found, or
+    /// another that will do as well.
+    fn may_serve(&self, place: &Place, opening: &Opening, object: &Object) -> bool {
+        let found = opening.stored.as_ref().map(|metadata| metadata.version());
+        if found == Some(object.metadata.version()) {
+            return true;
+        }
+        let held = Held::Tier(place);
+        let now = self.engine.now();
+        (self.engine.assess(held, &object.metadata, self.terms, now)).serves()
+    }
+
     /// The object's body, which goes on from the origin where there is a fetcher for that.
-    fn guard(
-        &self,
-        tier: usize,
-        object: Object,
-        spare: &mut (dyn FnMut() -> Option<BoxFetch> + Send),
-    ) -> Body {
+    fn guard(&self, tier: usize, object: Object, spare: impl FnOnce() -> Option<BoxFetch>) -> Body {
         if object.body.as_whole().is_some() {
             return object.body;
         }

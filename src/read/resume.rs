@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures_util::stream::unfold;
 use larder_store::{Body, Header};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{flight::Flight, origin::fetch, plan::Plan, reader::skip};
 use crate::{
@@ -25,8 +24,6 @@ struct Source {
     body: Body,
     /// How many bytes were given.
     at: u64,
-    /// The fetch that goes on, once the tier has failed.
-    slot: Option<OwnedSemaphorePermit>,
 }
 
 /// The body of an object of this length, continued by the flight's fetcher if the tier fails.
@@ -47,7 +44,6 @@ pub(crate) fn resumed(
         len,
         body,
         at: 0,
-        slot: None,
     };
     let chunks = unfold(source, |mut source| async move {
         loop {
@@ -79,13 +75,12 @@ impl Source {
             stale: None,
         };
         let fetched = fetch(&self.engine, &self.flight, &self.plan, fetcher, context).await;
-        let (fetched, slot) = fetched.ok()?;
+        let fetched = fetched.ok()?;
         let Found::Body(body) = fetched.found else {
             return None;
         };
         let is_same =
             fetched.header.etag() == Some(tag) && body.len().is_none_or(|len| len == self.len);
-        self.slot = Some(slot);
         is_same.then(|| skip(body, self.at, self.len))
     }
 }

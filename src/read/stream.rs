@@ -43,6 +43,7 @@ pub(crate) async fn stream(
         spill,
     };
     let result = pump.run(fill).await;
+    flight.release_slot();
     if result.is_ok() {
         flight.finish();
     }
@@ -136,6 +137,8 @@ impl Pump<'_> {
     /// Waits until a reader moves; those that do not for the idle time-out are cut.
     async fn wait_for_readers(&mut self, progress: u64) -> Result<()> {
         let idle = self.engine.settings.idle_timeout;
+        // Others may fetch while this one waits for its readers.
+        self.flight.release_slot();
         if within(idle, self.flight.moved(progress)).await.is_ok() {
             return Ok(());
         }
@@ -222,6 +225,7 @@ impl Memory<'_> {
         if self.try_reserve(flight) {
             return;
         }
+        flight.release_slot();
         let missing = self.missing(flight);
         let total = Arc::clone(&self.engine.memory);
         let wait = within(

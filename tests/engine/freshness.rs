@@ -235,7 +235,9 @@ async fn s43_each_window_ends_and_stale_beyond_it_is_never_served() {
         clock.advance(59 * SECOND);
         assert!(!cache.get("a").await.unwrap().status().is_stale());
         clock.advance(SECOND);
-        while_revalidating(cache.get("a").await.unwrap());
+        while_revalidating(cache.get("a").allow_stale().await.unwrap());
+        let fresh_only = cache.get("a").await.unwrap();
+        assert!(fresh_only.is_absent(), "nothing revalidates it");
         clock.advance(9 * SECOND);
         let read = cache.get_or_fetch("a", origin.fails()).await.unwrap();
         while_revalidating(read);

@@ -34,12 +34,12 @@ async fn s78_a_refresh_does_not_share_a_fetch_that_began_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s78_of_two_refreshes_the_later_stays_whichever_ends_first() {
+async fn s78_of_a_fetch_and_a_later_refresh_the_later_stays_whichever_ends_first() {
     for later_first in [true, false] {
         let (tier, origin) = (small(), Origin::default());
         let (first, second) = (Gate::new(), Gate::new());
         let cache = Cache::builder().tier(tier.clone()).build().unwrap();
-        let old = refreshing(&cache, origin.gives_after(&first, || Fetched::bytes("old")));
+        let old = reading(&cache, origin.gives_after(&first, || Fetched::bytes("old")));
         first.reached().await;
         let new = refreshing(
             &cache,

@@ -27,6 +27,8 @@ pub(crate) struct Member {
     pub(super) id: usize,
     /// Whether it came with a fetcher; who did not does not wait for a fetch.
     pub(super) fetches: bool,
+    /// Whether it joined when the answer was open.
+    pub(super) is_late: bool,
     pub(super) has_left: bool,
 }
 
@@ -40,6 +42,28 @@ pub(crate) struct Boarding {
 impl Member {
     pub(crate) fn flight(&self) -> &Arc<Flight> {
         &self.flight
+    }
+
+    /// Whether it joined when the answer was open.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// Waits until the flight's commits have ended. Cancel safe.
+    pub(crate) async fn landed(&self) {
+        poll_fn(|cx| self.poll_landed(cx)).await;
+    }
+
+    /// As [`landed`](Self::landed).
+    pub(crate) fn poll_landed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.flight.state);
+        if state.landed {
+            return Poll::Ready(());
+        }
+        let before = state.spool.wait(self.id, cx.waker());
+        drop(state);
+        drop(before);
+        Poll::Pending
     }
 
     /// Waits until the flight is open or over. Cancel safe.
@@ -68,11 +92,17 @@ impl Member {
 
     /// Waits for an object that comes whole, for an absence or a failure, and leaves with it. `None`
     /// where it is something else, which takes more than one look.
-    pub(crate) fn poll_whole(&mut self, cx: &Context<'_>) -> Poll<Option<Seen>> {
+    pub(crate) fn poll_whole(
+        &mut self,
+        accepts: impl Fn(&Opening) -> bool,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Seen>> {
         let mut state = lock(&self.flight.state);
         let seen = match &state.phase {
             Phase::Open(opening) => match opening.carrier {
-                Carrier::Whole(_) | Carrier::Absent => Seen::Open(Arc::clone(opening)),
+                Carrier::Whole(_) | Carrier::Absent if accepts(opening) => {
+                    Seen::Open(Arc::clone(opening))
+                }
                 _ => return Poll::Ready(None),
             },
             Phase::Over(Over::Failed(error)) => Seen::Failed(error.clone()),
