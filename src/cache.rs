@@ -76,7 +76,8 @@ pub struct TierReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InFlight {
-    /// Keys with a flight.
+    /// Flights that have not landed: those that reads join, those that later ones took the place
+    /// of, and those that a write or a delete retired and that still have readers or a source.
     pub flights: usize,
     /// Keys whose commit phase is under way or waited for.
     pub turns: usize,
@@ -246,7 +247,13 @@ impl Cache {
 
     /// What happened since the cache was built.
     pub fn counters(&self) -> Counters {
-        self.engine().counts.snapshot()
+        let mut counters = self.engine().counts.snapshot();
+        for place in &self.engine().tiers {
+            let tier = place.counts.snapshot();
+            counters.hits += tier.hits;
+            counters.hit_bytes += tier.hit_bytes;
+        }
+        counters
     }
 
     /// How much is under way.

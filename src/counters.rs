@@ -62,16 +62,39 @@ macro_rules! counters {
                 $public { $($name: self.sum(|copy| &copy.$name),)* }
             }
         }
+
+        impl $public {
+            /// What was counted since an earlier snapshot of the same counters.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(earlier.$name),)* }
+            }
+        }
     };
 }
 
 counters! { "the whole cache", Counters, Counts, CountsCopy:
-    /// Reads that no tier could answer and that had a fetcher.
+    /// Reads that a tier answered, also with a stale object or with an absence that it remembers:
+    /// the sum of its tiers' [`hits`](TierCounters::hits).
+    hits,
+    /// Reads that a fetch answered, their own or one that they shared; "not modified" among them.
     misses,
-    /// Reads that shared the flight of another.
+    /// Reads without a fetcher that found no object which they accept.
+    not_found,
+    /// Reads that ended with an error.
+    failed,
+    /// Reads that were dropped before they had their answer.
+    cancelled,
+    /// Of all these, reads that shared the flight of another.
     joined,
-    /// Reads that were answered with a stale object.
+    /// Of the hits, reads that were answered with a stale object.
     stale,
+    /// Bytes of the bodies that hits were given: the sum of the tiers'
+    /// [`hit_bytes`](TierCounters::hit_bytes).
+    hit_bytes,
+    /// Bytes of the bodies that misses were given. A body of unknown length counts as it is read,
+    /// every other when it is given.
+    miss_bytes,
     /// Fetchers that were run.
     fetches,
     /// Fetchers that failed, panicked or ran out of time.
@@ -126,8 +149,10 @@ counters! { "the whole cache", Counters, Counts, CountsCopy:
 }
 
 counters! { "one tier", TierCounters, TierCounts, TierCountsCopy:
-    /// Reads that found their object here.
+    /// Reads that were answered from here, stale objects and remembered absences among them.
     hits,
+    /// Bytes of the bodies that those were given.
+    hit_bytes,
     /// Objects published here after a fetch or a hit lower down.
     fills,
     /// Objects that were not published because something newer was there.
@@ -144,6 +169,42 @@ counters! { "one tier", TierCounters, TierCounts, TierCountsCopy:
     stalls,
     /// Objects whose metadata was renewed.
     touched,
+}
+
+impl Counters {
+    /// Every read since the cache was built that has ended, counted once by how it ended.
+    pub fn reads(&self) -> u64 {
+        self.hits + self.misses + self.not_found + self.failed + self.cancelled
+    }
+
+    /// The share of reads that a tier answered, from 0.0 to 1.0, of all that got an answer or an
+    /// error; 0.0 before the first. Reads that were dropped before that do not count.
+    pub fn hit_ratio(&self) -> f64 {
+        ratio(
+            self.hits,
+            self.hits + self.misses + self.not_found + self.failed,
+        )
+    }
+
+    /// The share of bytes that came from a tier, from 0.0 to 1.0; 0.0 before the first.
+    pub fn byte_hit_ratio(&self) -> f64 {
+        ratio(self.hit_bytes, self.hit_bytes + self.miss_bytes)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // A share, not a count.
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// Adds this many.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, many: u64) {
+    counter.fetch_add(many, Ordering::Relaxed);
 }
 
 /// Adds one.
@@ -168,8 +229,11 @@ mod tests {
             }
         });
         let threads = 3 * COPIES as u64;
-        let TierCounters { hits, fills, .. } = counts.snapshot();
-        assert_eq!((hits, fills), (2 * threads, threads));
+        let all = counts.snapshot();
+        assert_eq!((all.hits, all.fills), (2 * threads, threads));
+        count(&counts.hits);
+        let later = counts.snapshot().since(&all);
+        assert_eq!((later.hits, later.fills), (1, 0));
         let used = counts
             .0
             .iter()

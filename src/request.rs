@@ -14,7 +14,7 @@ use larder_store::{Body, ByteRange, Key, KeyBuf, Lookup, Metadata, Object, Reply
 
 use crate::{
     conditional::IfNoneMatch,
-    counters::count,
+    counters::{add, count},
     engine::{Engine, Held},
     fetch::Fetch,
     freshness::Freshness,
@@ -23,7 +23,7 @@ use crate::{
         Ask, answer_whole, direct::guarded, fetcher::Fetcher, flight::Member, join_whole, read,
     },
     refresh::refresh_behind,
-    response::{Content, Described, Response, Status},
+    response::{Content, Described, Response, Source, Status},
 };
 
 /// A read being configured; awaiting it gives a [`Response`].
@@ -119,6 +119,7 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 
     fn into_future(self) -> Reading<'a, F> {
         Reading {
+            engine: self.engine,
             request: Some(self),
             member: None,
             later: None,
@@ -128,6 +129,7 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 
 /// The future of a [`Request`].
 pub struct Reading<'a, F> {
+    engine: &'a Arc<Engine>,
     request: Option<Request<'a, F>>,
     /// Its place in a flight of another's, while that is all there is to wait for.
     member: Option<Member>,
@@ -156,34 +158,81 @@ impl<'a, F: Fetch + 'a> Future for Reading<'a, F> {
     /// # Panics
     ///
     /// When it is polled again after its answer.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const AGAIN: &str = "polled after its answer";
         let this = self.get_mut();
-        if let Some(later) = &mut this.later {
+        let result = ready!(this.poll_answer(cx));
+        (this.request, this.member, this.later) = (None, None, None);
+        tally(this.engine, &result);
+        Poll::Ready(result)
+    }
+}
+
+impl<'a, F: Fetch + 'a> Reading<'a, F> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response>> {
+        const AGAIN: &str = "polled after its answer";
+        if let Some(later) = &mut self.later {
             return later.as_mut().poll(cx);
         }
         // Borrowed while it can be answered from here: a move costs more than a look-up.
-        let request = this.request.as_mut().expect(AGAIN);
-        let first = match &this.member {
+        let request = self.request.as_mut().expect(AGAIN);
+        let first = match &self.member {
             Some(_) => First::Fly,
             None => request.first(cx),
         };
         let later: Later<'a> = match first {
-            First::Answer(result) => {
-                this.request = None;
-                return Poll::Ready(result);
-            }
-            First::Wait(reply) => Box::pin(this.request.take().expect(AGAIN).wait(reply)),
+            First::Answer(result) => return Poll::Ready(result),
+            First::Wait(reply) => Box::pin(self.request.take().expect(AGAIN).wait(reply)),
             First::Fly => {
-                if let Some(answer) = ready!(request.join(&mut this.member, cx)) {
-                    (this.request, this.member) = (None, None);
+                if let Some(answer) = ready!(request.join(&mut self.member, cx)) {
                     return Poll::Ready(answer);
                 }
-                let member = this.member.take();
-                Box::pin(this.request.take().expect(AGAIN).fly(member))
+                let member = self.member.take();
+                Box::pin(self.request.take().expect(AGAIN).fly(member))
             }
         };
-        this.later.insert(later).as_mut().poll(cx)
+        self.later.insert(later).as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for Reading<'_, F> {
+    fn drop(&mut self) {
+        // It was polled, and has no answer.
+        if self.later.is_some() || self.member.is_some() {
+            count(&self.engine.counts.cancelled);
+        }
+    }
+}
+
+/// Counts a read, once, by how it ended.
+#[inline]
+fn tally(engine: &Engine, result: &Result<Response>) {
+    let Ok(response) = result else {
+        count(&engine.counts.failed);
+        return;
+    };
+    let status = response.status();
+    let bytes = match (&response.content, &response.range) {
+        (Content::Body(_), Some(range)) => range.end - range.start,
+        _ => 0,
+    };
+    match status.source() {
+        Source::Tier { index, .. } => {
+            let counts = &engine.tiers[usize::from(*index)].counts;
+            count(&counts.hits);
+            add(&counts.hit_bytes, bytes);
+        }
+        Source::Origin => {
+            count(&engine.counts.misses);
+            add(&engine.counts.miss_bytes, bytes);
+        }
+        Source::Nowhere => count(&engine.counts.not_found),
+    }
+    if status.is_joined() {
+        count(&engine.counts.joined);
+    }
+    if status.is_stale() {
+        count(&engine.counts.stale);
     }
 }
 
@@ -230,12 +279,10 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             Freshness::Fresh => false,
             Freshness::Stale => {
                 self.revalidate();
-                count(&engine.counts.stale);
                 true
             }
             Freshness::Expired { .. } => return None,
         };
-        count(&place.counts.hits);
         let mut status = Status::new(place.source(), object.metadata.fetched_at, now);
         status.while_revalidate = while_revalidate;
         let Object {

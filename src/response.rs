@@ -56,7 +56,8 @@ pub enum Source {
         /// Its name; by default the store's kind.
         name: &'static str,
     },
-    /// The fetcher.
+    /// The fetcher; also where it said that a stored copy is still right, see
+    /// [`Status::is_revalidated`].
     Origin,
     /// Nobody: a `get` found it in no tier.
     Nowhere,
@@ -187,6 +188,9 @@ impl fmt::Display for Status {
             None => f.write_str(" fresh")?,
             Some(Stale::WhileRevalidate) => f.write_str(" stale while revalidate")?,
             Some(Stale::Error(error)) => write!(f, " stale, since {error}")?,
+        }
+        if self.revalidated {
+            f.write_str(", revalidated")?;
         }
         if self.joined {
             f.write_str(", joined")?;

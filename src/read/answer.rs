@@ -75,10 +75,10 @@ impl Answer {
             (Found::NotModified, Some(Hit { tier, object, .. })) => {
                 count(&engine.counts.revalidated);
                 header = object.metadata.header().clone();
-                let source = engine.tiers[tier].source();
+                // The read has waited for the origin, whoever has the bytes.
                 (
                     Some(object.metadata.len()),
-                    source,
+                    response::Source::Origin,
                     Origin::Tier(tier, object),
                     true,
                 )

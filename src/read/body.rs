@@ -12,6 +12,7 @@ use larder_store::{Error, Reply, Result, Staged};
 use tokio::task::coop::poll_proceed;
 
 use super::{flight::Member, spool::Read};
+use crate::counters::{Counts, add};
 
 /// Reads on from where its member was placed. Dropped, it leaves the flight.
 pub(crate) struct FlightBody {
@@ -20,14 +21,17 @@ pub(crate) struct FlightBody {
     behind: Option<(Arc<dyn Staged>, Reply<'static, Bytes>)>,
     /// The end is given only when the flight's commits have ended.
     until_landed: bool,
+    /// Where each chunk is counted, if that is not known in advance.
+    counts: Option<Arc<Counts>>,
 }
 
 impl FlightBody {
-    pub(crate) fn new(member: Member, until_landed: bool) -> Self {
+    pub(crate) fn new(member: Member, until_landed: bool, counts: Option<Arc<Counts>>) -> Self {
         Self {
             member,
             behind: None,
             until_landed,
+            counts,
         }
     }
 }
@@ -36,6 +40,16 @@ impl Stream for FlightBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.poll_chunk(cx));
+        if let (Some(Ok(bytes)), Some(counts)) = (&next, &self.counts) {
+            add(&counts.miss_bytes, bytes.len() as u64);
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl FlightBody {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
             if let Some((backing, reply)) = &mut self.behind {
                 let result = ready!(Pin::new(reply).poll(cx));

@@ -202,7 +202,11 @@ impl Resort {
                     }
                 }
                 // The origin has another by now.
-                Seen::Open(opening) if matches!(opening.source, Source::Origin) => return None,
+                Seen::Open(opening)
+                    if matches!(opening.source, Source::Origin) && !opening.revalidated =>
+                {
+                    return None;
+                }
                 Seen::Open(_) | Seen::Nowhere => {}
                 Seen::Failed(_) => return None,
             }
@@ -250,7 +254,7 @@ impl Resort {
         // Of an unknown length, the last part ends where the source does, and not before.
         let is_known = opening.len.is_some() || end < self.metadata.len();
         let placed = member.place(start, is_known.then_some(end));
-        placed.then(|| Body::stream(Some(end - start), FlightBody::new(member, false)))
+        placed.then(|| Body::stream(Some(end - start), FlightBody::new(member, false, None)))
     }
 }
 

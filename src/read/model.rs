@@ -118,7 +118,7 @@ async fn read(member: Member) -> (u64, Result<()>) {
         member.place(0, None),
         "who joined before the start has all of it"
     );
-    let mut body = FlightBody::new(member, false);
+    let mut body = FlightBody::new(member, false, None);
     let mut at = 0;
     while let Some(item) = Pin::new(&mut body).next().await {
         match item {
@@ -180,7 +180,7 @@ fn s24_s26_every_reader_gets_every_byte() {
                 let leaver = future::spawn(async move {
                     let _ = leaver.opened(|_| true).await;
                     assert!(leaver.place(0, None));
-                    let mut body = FlightBody::new(leaver, false);
+                    let mut body = FlightBody::new(leaver, false, None);
                     let _ = Pin::new(&mut body).next().await;
                 });
                 let readers: Vec<_> = members.map(|member| future::spawn(read(member))).collect();

@@ -12,11 +12,10 @@ use super::{
     flight::{Carrier, Flight, Member, Opening},
 };
 use crate::{
-    counters::count,
     engine::{Engine, Held},
     fetch::{BoxFetch, Fetch},
     freshness::Terms,
-    response::{Content, Described, Response, Source, Stale, Status},
+    response::{Content, Described, Response, Stale, Status},
     sync::lock,
     tier::Place,
 };
@@ -129,20 +128,6 @@ impl Reader<'_> {
         range: Option<std::ops::Range<u64>>,
         content: Content,
     ) -> Response {
-        let counts = &self.engine.counts;
-        match &opening.source {
-            Source::Tier { index, .. } => {
-                count(&self.engine.tiers[usize::from(*index)].counts.hits);
-            }
-            _ if self.is_first => count(&counts.misses),
-            _ => {}
-        }
-        if !self.is_first {
-            count(&counts.joined);
-        }
-        if opening.stale.is_some() || self.late_stale {
-            count(&counts.stale);
-        }
         let (fetched_at, now) = (opening.header.fetched_at, self.engine.now());
         let status = Status {
             while_revalidate: self.late_stale
@@ -191,7 +176,9 @@ impl Reader<'_> {
         }
         // The caller's next read sees what its refresh has stored.
         let until_landed = self.ask.refresh && range.is_full();
-        let body = FlightBody::new(member, until_landed);
+        // Of an unknown length: it counts as it comes.
+        let counts = end.is_none().then(|| Arc::clone(&self.engine.counts));
+        let body = FlightBody::new(member, until_landed, counts);
         let body = Body::stream(end.map(|end| end - start), body);
         Ok(Some((end.map(|end| start..end), body)))
     }

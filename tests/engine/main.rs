@@ -11,6 +11,7 @@ mod cancel;
 mod clear;
 mod commits;
 mod conditional;
+mod counting;
 mod deletes;
 mod direct;
 mod disk;
