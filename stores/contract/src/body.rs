@@ -25,7 +25,8 @@ pub type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// once with a bound ([`bytes`](Self::bytes)).
 ///
 /// A body that knows its length holds its source to it: a source that ends early or runs past is
-/// an error of kind [`Corrupt`](crate::ErrorKind::Corrupt), never a clean end. After its end, or
+/// an error of kind [`Corrupt`](crate::ErrorKind::Corrupt), never a clean end. Empty chunks are
+/// passed over, and an endless run of them does not keep other tasks from running. After its end, or
 /// after an error, a stream stays ended; as `AsyncRead` an error is given again, so that it cannot
 /// be taken for the end.
 ///
@@ -44,6 +45,10 @@ pub type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// # }
 /// ```
 pub struct Body(Source);
+
+/// Chunks that a source may have ready in a row before the body lets other tasks go on: empty ones
+/// in one poll, others while [`Body::bytes`] collects them.
+const READY_MAX: usize = 64;
 
 /// Small, since every hit moves it: what a stream needs beside itself stands in its box.
 enum Source {
@@ -160,11 +165,16 @@ impl Body {
         };
         let mut all = BytesMut::from(first);
         let mut next = Some(second);
+        let mut ready = 2;
         while let Some(chunk) = next {
             if (all.len() + chunk.len()) as u64 > max {
                 return Err(too_large());
             }
             all.extend_from_slice(&chunk);
+            ready += 1;
+            if ready % READY_MAX == 0 {
+                give_way().await;
+            }
             next = self.chunk().await?;
         }
         Ok(all.freeze())
@@ -183,10 +193,17 @@ impl Body {
         if !rest.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(rest))));
         }
+        let mut empty = 0;
         let next = loop {
             match ready!(stream.as_mut().poll_next(cx)) {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
                 next => break next,
+            }
+            empty += 1;
+            if empty == READY_MAX {
+                // The source may never wait: others have their turn, and time-outs are looked at.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         };
         match stream.as_mut().progress().check(next) {
@@ -201,6 +218,19 @@ impl Body {
             }
         }
     }
+}
+
+/// Lets other tasks go on, whatever runtime they are of.
+async fn give_way() {
+    let mut has_given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Progress {
@@ -329,6 +359,44 @@ mod tests {
                 .unwrap_err()
                 .is_too_large()
         );
+    }
+
+    /// How often a body is polled until it is read, and what it gives.
+    fn polled(body: Body) -> (usize, Result<Bytes>) {
+        let (mut polls, mut reading) = (0, Box::pin(body.bytes(1 << 20)));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            polls += 1;
+            if let Poll::Ready(read) = reading.as_mut().poll(&mut cx) {
+                return (polls, read);
+            }
+        }
+    }
+
+    #[test]
+    fn s92_a_source_that_never_waits_lets_others_go_on() {
+        for chunk in ["", "x"] {
+            let chunks = vec![chunk; 100 * READY_MAX];
+            let (polls, read) = polled(body(None, &chunks));
+            assert_eq!(read.unwrap().len(), chunk.len() * chunks.len());
+            assert!((50..=101).contains(&polls), "{polls} polls for {chunk:?}");
+        }
+        let (polls, read) = polled(body(Some(2), &["", "a", "", "b", ""]));
+        assert_eq!((polls, &read.unwrap()[..]), (1, &b"ab"[..]));
+    }
+
+    #[tokio::test]
+    async fn s92_an_endless_run_of_empty_chunks_runs_into_a_time_out() {
+        let endless = stream::repeat_with(|| Ok(Bytes::new()));
+        let mut body = Body::stream(None, endless);
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), body.chunk());
+        assert!(waiting.await.is_err());
+        let mut nothing = [0; 1];
+        let reading = tokio::time::timeout(
+            std::time::Duration::from_millis(20),
+            body.read(&mut nothing),
+        );
+        assert!(reading.await.is_err(), "as AsyncRead too");
     }
 
     #[tokio::test]
