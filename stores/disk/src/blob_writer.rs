@@ -133,7 +133,8 @@ impl BlobWriter {
     pub(crate) async fn admit(&mut self, hash: u64, len: u64) -> Result<Arc<Blob>> {
         let blob = Arc::new(Blob::new(self.id, hash, len));
         let bytes = blob.file_len();
-        self.stage.volume.room.admit(bytes).await?;
+        let volume = &self.stage.volume;
+        volume.held(volume.room.admit(bytes)).await?;
         self.stage.spilled(|spill, _| spill.admitted = bytes);
         self.blob = Some(Arc::clone(&blob));
         Ok(blob)

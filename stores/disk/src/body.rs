@@ -24,6 +24,7 @@ use crate::{
     blocks::{Blocks, Trouble, Wait},
     budget,
     buffer::Buffers,
+    clock::{self, Worker},
     config::PageCache,
     index::Place,
     volume::Volume,
@@ -149,8 +150,9 @@ impl Pieces {
     /// Has a thread that may wait go on with it.
     fn leave(&mut self) {
         if let State::Here(cursor) = std::mem::replace(&mut self.state, State::Ended) {
-            let hop = hop(self.tie.runtime.clone(), Arc::clone(&self.tie.cold), cursor);
-            self.state = State::Away(Box::pin(hop));
+            let runtime = &self.tie.runtime;
+            let hop = hop(runtime.clone(), Arc::clone(&self.tie.cold), cursor);
+            self.state = State::Away(Box::pin(clock::held(runtime.clone(), Worker::Job, hop)));
             if let Some(volume) = self.tie.volume.upgrade() {
                 volume.counters.cold_reads.add(1);
             }

@@ -9,6 +9,7 @@ use larder_store::{Error, ErrorKind, Result};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    clock,
     config::{Admission, Settings},
     ghost::Ghost,
 };
@@ -43,7 +44,7 @@ impl Intake {
             memory: Arc::new(Memory::new(settings.staging_max)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             rate: settings.write_rate_max.map(Rate::new),
-            begun: Instant::now(),
+            begun: clock::now(),
             offered,
         }
     }
@@ -69,7 +70,7 @@ impl Intake {
     }
 
     fn now(&self) -> u64 {
-        let elapsed = u64::try_from(self.begun.elapsed().as_nanos());
+        let elapsed = u64::try_from(clock::now().duration_since(self.begun).as_nanos());
         elapsed.map_or(u64::MAX, |elapsed| elapsed.saturating_add(SECOND))
     }
 

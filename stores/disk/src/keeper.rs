@@ -17,7 +17,7 @@ pub(crate) use self::spares::Made;
 use crate::{
     account::SPARES,
     blobs::Blob,
-    evict, flusher,
+    clock, evict, flusher,
     health::Health,
     log::{DOWN_TIME, ENDED, closed},
     reclaim,
@@ -159,7 +159,7 @@ impl Keeper<'_> {
 
     fn look_at_health(&mut self) {
         let Volume { room, log, .. } = self.volume;
-        let now = Instant::now();
+        let now = clock::now();
         if self.unblock_at.is_some_and(|at| at <= now) {
             self.unblock();
         }
@@ -200,7 +200,7 @@ impl Keeper<'_> {
     /// Removes some files whose time has come; `true` where there are more.
     fn unlink(&mut self) -> bool {
         let Volume { room, log, .. } = self.volume;
-        let now = Instant::now();
+        let now = clock::now();
         if self.unlink_at.is_some_and(|at| at > now) {
             return false;
         }
@@ -259,7 +259,7 @@ impl Keeper<'_> {
             None => return self.find_victims(want, was_landing),
         };
         if outcome == Outcome::Blocked {
-            let at = Instant::now() + BLOCKED_TIME;
+            let at = clock::now() + BLOCKED_TIME;
             self.unblock_at.get_or_insert(at);
         } else {
             self.refuse_at = None;
@@ -281,7 +281,7 @@ impl Keeper<'_> {
             log.settled_blocking(log.draw());
             return true;
         }
-        let now = Instant::now();
+        let now = clock::now();
         // What cannot go now may go when it is tried again; but not for ever.
         let patience = match self.unblock_at {
             Some(_) => Some(BLOCKED_TIME * BLOCKED_TRIES),
@@ -322,9 +322,9 @@ impl Keeper<'_> {
         } = self.volume;
         room.refuse_all(&closed());
         log.settled_blocking(ENDED);
-        let until = Instant::now() + LEAVE_TIME;
+        let until = clock::now() + LEAVE_TIME;
         while let Some((blob, _)) = room.next_unlink() {
-            if !self.remove(&blob) || Instant::now() > until {
+            if !self.remove(&blob) || clock::now() > until {
                 break;
             }
         }

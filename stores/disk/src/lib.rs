@@ -76,6 +76,7 @@ mod budget;
 mod buffer;
 #[cfg(test)]
 mod by_hand;
+mod clock;
 mod config;
 mod evict;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use larder_store::{Error, ErrorKind, KeyBuf, Keys, Result};
 use tokio::task::coop::poll_proceed;
 
 use crate::{
+    clock::{self, Worker},
     flusher::io,
     log::closed,
     segment::{Queue, Segment},
@@ -127,6 +128,7 @@ async fn hop(
         let keys = walk.step(&volume, RECORDS_MAX)?;
         Ok((walk, keys))
     });
+    let step = clock::held(runtime, Worker::Job, step);
     step.await.map_err(ended)?
 }
 

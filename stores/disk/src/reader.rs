@@ -17,7 +17,7 @@ use tokio::task::coop::{consume_budget, has_budget_remaining};
 
 use crate::{
     blocks::{Trouble, Wait},
-    budget, fetch,
+    budget, clock, fetch,
     index::Place,
     volume::{Located, Volume},
 };
@@ -67,7 +67,9 @@ pub(crate) fn get<'a>(
         }
         Ok(Sight::Found(miss)) => Reply::ready(Ok(miss)),
         Ok(Sight::Absent) => Reply::ready(Err(restless())),
-        Ok(Sight::Cold(found)) => Reply::later(get_cold(volume, key, fetch, found)),
+        Ok(Sight::Cold(found)) => {
+            clock::later(&volume.runtime, get_cold(volume, key, fetch, found))
+        }
         Err(error) => Reply::ready(Err(error)),
     }
 }
@@ -77,7 +79,9 @@ pub(crate) fn stat<'a>(volume: &'a Arc<Volume>, key: Key<'a>) -> Reply<'a, Optio
     match look(volume, key, fetch::stat) {
         Ok(Sight::Found(metadata)) => Reply::ready(Ok(Some(metadata))),
         Ok(Sight::Absent) => Reply::ready(Ok(None)),
-        Ok(Sight::Cold(found)) => Reply::later(look_cold(volume, key, fetch::stat, found)),
+        Ok(Sight::Cold(found)) => {
+            clock::later(&volume.runtime, look_cold(volume, key, fetch::stat, found))
+        }
         Err(error) => Reply::ready(Err(error)),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use self::duties::Task;
 use crate::{
     account::Account,
     blobs::{Blob, Standing},
+    clock,
     config::Settings,
     ghost::Ghost,
     health::Health,
@@ -227,7 +228,7 @@ impl Room {
     /// Tells that something was written that is to be synced some time.
     pub(crate) fn wrote(&self) {
         if !self.0.dirty.swap(true, Ordering::AcqRel) {
-            self.lock().sync_at = Some(Instant::now() + SYNC_PAUSE);
+            self.lock().sync_at = Some(clock::now() + SYNC_PAUSE);
             self.0.sealer.notify_one();
         }
     }
@@ -236,7 +237,7 @@ impl Room {
     pub(crate) fn failed(&self, error: &Error) {
         let mut state = self.lock();
         let used = state.account.used();
-        state.health.failed(error, used, Instant::now());
+        state.health.failed(error, used, clock::now());
         self.note_health(&state.health);
         self.0.wake(&mut state);
     }

@@ -13,7 +13,7 @@ use larder_store::{Error, ErrorKind, Reply, Result, Staged};
 use tokio::sync::Notify;
 
 use crate::{
-    flusher,
+    clock, flusher,
     intake::Loan,
     medium::File,
     spill::{Filled, Found, Spill},
@@ -225,7 +225,10 @@ impl Staged for Handle {
         let mut bytes = vec![0; len];
         match file.try_read_at(&mut bytes, offset) {
             Ok(true) => Reply::ready(Ok(bytes.into())),
-            Ok(false) => Reply::later(read(Arc::clone(&self.0.volume), file, offset, bytes)),
+            Ok(false) => {
+                let volume = Arc::clone(&self.0.volume);
+                clock::later(&self.0.volume.runtime, read(volume, file, offset, bytes))
+            }
             Err(error) => {
                 self.0.volume.counters.io_errors.add(1);
                 Reply::ready(Err(lost(Some(error))))

@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     buffer::Buffers,
+    clock,
     config::{Builder, Durability, Settings},
     figures::{Counters, Figures},
     flusher,
@@ -223,7 +224,10 @@ impl Store for Disk {
         match volume.try_delete(key, fence.as_ref(), Patience::Immediate) {
             Ok(Change::Done) => Reply::ready(Ok(Commit::Done(None))),
             Ok(Change::Superseded) => Reply::ready(Ok(Commit::Superseded)),
-            _ => Reply::later(async move { volume.delete(key, fence.as_ref()).await }),
+            _ => {
+                let deleting = async move { volume.delete(key, fence.as_ref()).await };
+                clock::later(&volume.runtime, deleting)
+            }
         }
     }
 
@@ -257,7 +261,7 @@ impl Store for Disk {
     }
 
     fn close(&self) -> Reply<'_, ()> {
-        Reply::later(async move {
+        clock::later(&self.0.volume.runtime, async move {
             self.0.stop();
             let threads = Arc::clone(&self.0.threads);
             let ended = (self.0.volume.runtime).spawn_blocking(move || join(&threads));
@@ -281,7 +285,7 @@ impl Store for Disk {
 /// A small object is written again, whole; of a large one only its record.
 impl Touch for Disk {
     fn touch<'a>(&'a self, key: Key<'a>, draft: Draft) -> Reply<'a, Commit> {
-        Reply::later(touch(&self.0.volume, key, draft))
+        clock::later(&self.0.volume.runtime, touch(&self.0.volume, key, draft))
     }
 }
 

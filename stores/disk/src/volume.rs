@@ -20,6 +20,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use crate::{
     blobs::Blob,
     buffer::Buffers,
+    clock::{self, Worker},
     config::{Durability, Overload, Settings},
     figures::Counters,
     index::{Index, Place, Removed, Word},
@@ -137,7 +138,7 @@ impl Volume {
             match self.try_publish(&publication, Patience::Patient) {
                 Ok(Change::Done | Change::Later) => return Ok(done),
                 Ok(Change::Settling(sequence)) => {
-                    let settled = self.log.settled(sequence).await;
+                    let settled = self.held(self.log.settled(sequence)).await;
                     settled.map_err(|error| self.refuse(error))?;
                     return Ok(done);
                 }
@@ -155,8 +156,13 @@ impl Volume {
             let error = Error::new(ErrorKind::Full, "the disk does not keep up");
             return Err(self.refuse(error));
         }
-        room.await;
+        self.held(room).await;
         Ok(())
+    }
+
+    /// Waits for what a thread of the store does.
+    pub(crate) async fn held<T>(&self, wait: impl Future<Output = T>) -> T {
+        clock::held(self.runtime.clone(), Worker::Thread, wait).await
     }
 
     pub(crate) fn refuse(&self, error: Error) -> Error {
@@ -255,14 +261,14 @@ impl Volume {
             match self.try_delete(key, fence, Patience::Patient) {
                 Ok(Change::Done | Change::Later) => return Ok(Commit::Done(None)),
                 Ok(Change::Settling(sequence)) => {
-                    self.log.settled(sequence).await?;
+                    self.held(self.log.settled(sequence)).await?;
                     return Ok(Commit::Done(None));
                 }
                 Ok(Change::Superseded) => return Ok(Commit::Superseded),
                 Err(Refusal::Wait) => {
                     self.check_open()?;
                     self.room.wake();
-                    room.await;
+                    self.held(room).await;
                 }
                 Err(Refusal::Error(error)) => return Err(error),
             }

@@ -11,6 +11,7 @@ use larder_store::{
 use crate::{
     blob_writer::BlobWriter,
     blobs::Blob,
+    clock,
     config::Durability,
     log::Refusal,
     record::{BlobName, Record},
@@ -177,7 +178,10 @@ impl DiskWriter {
             }
             Ok(Change::Superseded) => Reply::ready(Ok(Commit::Superseded)),
             Ok(Change::Later | Change::Settling(_)) | Err(Refusal::Wait) => {
-                Reply::later(async move { self.publish(&record, None, metadata).await })
+                let runtime = self.volume().runtime.clone();
+                clock::later(&runtime, async move {
+                    self.publish(&record, None, metadata).await
+                })
             }
             Err(Refusal::Error(error)) => Reply::ready(Err(self.volume().refuse(error))),
         }
@@ -282,7 +286,8 @@ impl Writer for DiskWriter {
             Ok(filled) => {
                 // Unless it comes to its end a part of the chunk is missing.
                 self.failed = Some(Error::invalid("a write was dropped before it was done"));
-                Reply::later(self.take_rest(filled, chunk, count))
+                let runtime = self.volume().runtime.clone();
+                clock::later(&runtime, self.take_rest(filled, chunk, count))
             }
             Err(error) => Reply::ready(Err(self.fail(error))),
         }
@@ -294,14 +299,17 @@ impl Writer for DiskWriter {
         }
         match self.blob.take() {
             None => self.commit_small(),
-            Some(blob) => Reply::later(self.commit_spilled(blob)),
+            Some(blob) => {
+                let runtime = self.volume().runtime.clone();
+                clock::later(&runtime, self.commit_spilled(blob))
+            }
         }
     }
 
     fn abort(mut self: Box<Self>) -> Reply<'static, ()> {
         match self.blob.take() {
             None => Reply::ready(Ok(())),
-            Some(blob) => Reply::later(async move {
+            Some(blob) => clock::later(&self.volume().runtime, async move {
                 blob.abort().await;
                 Ok(())
             }),

@@ -12,6 +12,7 @@ use super::{Grant, Room, State, Waiter, full};
 use crate::{
     account::SPARES,
     blobs::Blob,
+    clock,
     ghost::Ghost,
     health::Health,
     index::{Place, Word},
@@ -50,7 +51,7 @@ impl Room {
     pub(crate) fn keeper_sleep(&self, until: Option<Instant>) {
         let mut state = self.lock();
         while !state.woken && !state.stopped {
-            let now = Instant::now();
+            let now = clock::now();
             let next = [until, state.health.next()].into_iter().flatten().min();
             state = match next {
                 Some(next) if next <= now => break,
@@ -201,7 +202,7 @@ impl Room {
     pub(crate) fn next_task(&self) -> Task {
         let mut state = self.lock();
         loop {
-            let now = Instant::now();
+            let now = clock::now();
             if state.sync_at.is_some_and(|at| at <= now) {
                 state.sync_at = None;
                 self.0.dirty.store(false, Ordering::Release);
