@@ -82,7 +82,7 @@ impl Source {
         let (len, ahead) = (range.end - range.start, self.shared.settings.read_ahead);
         let rest = stream::iter(indices.skip(1)).map(move |index| {
             let (source, part) = (Arc::clone(&self), self.part(index, &range));
-            Either::Right(async move { source.read(part).await })
+            Either::Right(async move { source.shared.home.run(source.read(part)).await })
         });
         let first = stream::iter([Either::Left(ready(Ok(first)))]);
         Ok(Some(Body::stream(

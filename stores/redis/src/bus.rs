@@ -34,7 +34,7 @@ impl Bus for Redis {
     /// The server takes the message perhaps twice, when it does not answer. Each of up to four
     /// attempts may take the response time-out.
     fn publish<'a>(&'a self, message: &'a Message) -> Reply<'a, ()> {
-        Reply::later(async move {
+        Reply::later(self.0.home.run(async move {
             self.0.check_open()?;
             let mut command = redis::cmd("PUBLISH");
             command.arg(self.0.names.bus()).arg(message.encode());
@@ -51,14 +51,14 @@ impl Bus for Redis {
                 }
             }
             published
-        })
+        }))
     }
 
     fn subscribe(&self) -> Reply<'_, Deliveries> {
-        Reply::later(async {
+        Reply::later(self.0.home.run(async {
             self.0.check_open()?;
             let subscription = Subscription::begin(self.0.clone()).await?;
             Ok(Box::pin(subscription) as Deliveries)
-        })
+        }))
     }
 }

@@ -76,6 +76,7 @@ mod bus;
 mod chunk;
 mod config;
 mod fence;
+mod home;
 mod lease;
 mod link;
 mod list;

@@ -16,7 +16,7 @@ pub(crate) fn list(shared: &Arc<Shared>, prefix: &str) -> Keys {
     let listing = (scan, Given::default(), Arc::clone(shared));
     let parts = stream::try_unfold(listing, |(mut scan, mut given, shared)| async move {
         shared.check_open()?;
-        let Some(names) = scan.next().await? else {
+        let Some(names) = shared.home.run(scan.next()).await? else {
             return Ok(None);
         };
         // What others have put there under a similar name has no key of ours.

@@ -8,11 +8,12 @@ use std::sync::{
 use bytes::Bytes;
 use larder_store::{Error, Header, Result};
 use redis::{Cmd, FromRedisValue};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::sync::Notify;
 
 use crate::{
     config::Settings,
     fence::Token,
+    home::Home,
     link::{Link, Script},
     names::{Names, Place},
     nonce::Nonces,
@@ -23,8 +24,8 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     pub(crate) settings: Settings,
     pub(crate) nonces: Nonces,
-    /// Where what a dropped writer leaves is cleaned up.
-    pub(crate) runtime: Handle,
+    /// Where operations are polled, and what a dropped writer leaves is cleaned up.
+    pub(crate) home: Home,
     /// Bytes that open writers have taken.
     pub(crate) staged: AtomicU64,
     closed: AtomicBool,
@@ -57,7 +58,7 @@ impl Shared {
             names,
             settings,
             nonces: Nonces::new(seed),
-            runtime: Handle::current(),
+            home: Home::here(),
             staged: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             closing: Notify::new(),

@@ -117,7 +117,7 @@ impl Drop for Staging {
             return;
         }
         let (shared, place) = (Arc::clone(&self.shared), self.place.clone());
-        self.shared.runtime.spawn(async move {
+        self.shared.home.runtime.spawn(async move {
             if let Err(error) = unlink(&shared, &place, names).await {
                 tracing::debug!(%error, "what a writer left is left to expire");
             }

@@ -62,7 +62,7 @@ impl Redis {
 /// never. An operation that changes something is never sent twice.
 impl Store for Redis {
     fn get_stream<'a>(&'a self, key: Key<'a>, range: ByteRange) -> Reply<'a, Lookup> {
-        Reply::later(reader::look_up(&self.0, key, range))
+        Reply::later(self.0.home.run(reader::look_up(&self.0, key, range)))
     }
 
     fn set_with_writer<'a>(&'a self, key: Key<'a>, draft: Draft) -> Reply<'a, Box<dyn Writer>> {
@@ -71,7 +71,7 @@ impl Store for Redis {
     }
 
     fn delete<'a>(&'a self, key: Key<'a>, fence: Option<Fence>) -> Reply<'a, Commit> {
-        Reply::later(async move {
+        Reply::later(self.0.home.run(async move {
             self.0.check_open()?;
             let place = self.0.names.place(key);
             let token = fence.as_ref().map(Token::of);
@@ -79,15 +79,15 @@ impl Store for Redis {
                 Outcome::Superseded => Ok(Commit::Superseded),
                 _ => Ok(Commit::Done(None)),
             }
-        })
+        }))
     }
 
     fn stat<'a>(&'a self, key: Key<'a>) -> Reply<'a, Option<Arc<Metadata>>> {
-        Reply::later(reader::stat(&self.0, key))
+        Reply::later(self.0.home.run(reader::stat(&self.0, key)))
     }
 
     fn fence<'a>(&'a self, key: Key<'a>) -> Reply<'a, Fence> {
-        Reply::later(fence::take(&self.0, key))
+        Reply::later(self.0.home.run(fence::take(&self.0, key)))
     }
 
     fn kind(&self) -> &'static str {
@@ -143,7 +143,7 @@ pub(crate) async fn remove(
 
 impl Touch for Redis {
     fn touch<'a>(&'a self, key: Key<'a>, draft: Draft) -> Reply<'a, Commit> {
-        Reply::later(touch::touch(&self.0, key, draft))
+        Reply::later(self.0.home.run(touch::touch(&self.0, key, draft)))
     }
 }
 
@@ -165,15 +165,15 @@ impl Lease for Redis {
         fence: &'a Fence,
         terms: &'a Terms,
     ) -> Reply<'a, Leased> {
-        Reply::later(lease::acquire(&self.0, key, fence, terms))
+        Reply::later(self.0.home.run(lease::acquire(&self.0, key, fence, terms)))
     }
 
     fn renew<'a>(&'a self, key: Key<'a>, fence: &'a Fence, ttl: Duration) -> Reply<'a, bool> {
-        Reply::later(lease::renew(&self.0, key, fence, ttl))
+        Reply::later(self.0.home.run(lease::renew(&self.0, key, fence, ttl)))
     }
 
     fn release<'a>(&'a self, key: Key<'a>, fence: &'a Fence) -> Reply<'a, ()> {
-        Reply::later(lease::release(&self.0, key, fence))
+        Reply::later(self.0.home.run(lease::release(&self.0, key, fence)))
     }
 }
 

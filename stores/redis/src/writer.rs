@@ -81,7 +81,7 @@ impl RedisWriter {
             len: 0,
             checksum: 0,
             sending: FuturesUnordered::new(),
-            renewed: Instant::now(),
+            renewed: shared.home.now(),
             state: State::Open,
         })
     }
@@ -189,7 +189,8 @@ impl RedisWriter {
     fn is_due(&self) -> bool {
         let settings = &self.shared.settings;
         let ttl = settings.staging_ttl.min(settings.fence_ttl);
-        (self.fence.is_some() || self.staging.chunks() > 0) && self.renewed.elapsed() > ttl / 3
+        (self.fence.is_some() || self.staging.chunks() > 0)
+            && self.shared.home.now() - self.renewed > ttl / 3
     }
 
     async fn renew(&mut self) -> Result<()> {
@@ -199,7 +200,7 @@ impl RedisWriter {
         while !self.sending.is_empty() {
             self.sent().await?;
         }
-        self.renewed = Instant::now();
+        self.renewed = self.shared.home.now();
         if self.staging.chunks() > 0 && !self.staging.prolong().await? {
             return Err(lost());
         }
@@ -322,8 +323,9 @@ impl Writer for RedisWriter {
         }
         // A reply that is never asked has done nothing, and yet it has counted the bytes.
         self.state = State::Writing;
+        let shared = Arc::clone(&self.shared);
         Reply::later(async move {
-            let result = self.append(data).await;
+            let result = shared.home.run(self.append(data)).await;
             self.state = match &result {
                 Ok(()) => State::Open,
                 Err(error) => State::Failed(error.clone()),
@@ -333,13 +335,15 @@ impl Writer for RedisWriter {
     }
 
     fn commit(self: Box<Self>) -> Reply<'static, Commit> {
-        Reply::later(self.finish())
+        let shared = Arc::clone(&self.shared);
+        Reply::later(async move { shared.home.run(self.finish()).await })
     }
 
     fn abort(mut self: Box<Self>) -> Reply<'static, ()> {
         Reply::later(async move {
             self.sending.clear();
-            self.staging.clear().await
+            let shared = Arc::clone(&self.shared);
+            shared.home.run(self.staging.clear()).await
         })
     }
 }

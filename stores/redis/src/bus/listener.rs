@@ -47,7 +47,7 @@ impl Subscription {
     pub(super) async fn begin(shared: Arc<Shared>) -> Result<Self> {
         let connection = subscribe(&shared).await?;
         let queue = Arc::new(Queue::default());
-        let listening = shared.runtime.clone().spawn({
+        let listening = shared.home.runtime.clone().spawn({
             let queue = queue.clone();
             async move {
                 tokio::select! {

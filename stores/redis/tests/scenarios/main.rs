@@ -5,6 +5,7 @@
 #[cfg(feature = "cluster")]
 mod cluster;
 mod common;
+mod elsewhere;
 mod expiry;
 mod fences;
 mod late;
