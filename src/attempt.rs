@@ -30,7 +30,7 @@ pin_project! {
         guarded: bool,
         begun: bool,
         #[pin]
-        operation: Within<Caught<C, F>>,
+        operation: Within<'a, Caught<C, F>>,
     }
 }
 
@@ -48,7 +48,7 @@ impl<'a, C, F> Attempt<'a, C, F> {
             what,
             guarded,
             begun: false,
-            operation: within(bound, call),
+            operation: within(&place.runtime, bound, call),
         }
     }
 }
@@ -77,10 +77,12 @@ where
                 let message = format!("{what} panicked in the tier {}", place.name);
                 Err(Error::new(ErrorKind::Other, message))
             }
-            Err(_elapsed) => Err(Error::timeout(format!(
-                "{what} took longer than {bound:?} in the tier {}",
-                place.name
-            ))),
+            Err(missed) => Err(missed.error(|| {
+                format!(
+                    "{what} took longer than {bound:?} in the tier {}",
+                    place.name
+                )
+            })),
         };
         if let Err(error) = &result {
             place.note(what, error);

@@ -8,15 +8,14 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, Key, Result, Store};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 use crate::{
     engine::Dice,
+    runtime::Runtime,
     sync::{Mutex, lock},
     tier::Tier,
+    within::within,
 };
 
 /// When a tier's store is taken to be away, and how soon it is asked again.
@@ -81,7 +80,7 @@ pub(crate) struct Guard {
     bound: Duration,
     phase: Mutex<Phase>,
     dice: Dice,
-    runtime: Handle,
+    runtime: Runtime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +144,7 @@ impl Phase {
 
 impl Guard {
     /// None where the tier has no breaker.
-    pub(crate) fn new(tier: &Tier, runtime: &Handle, seed: u64) -> Option<Arc<Self>> {
+    pub(crate) fn new(tier: &Tier, runtime: &Runtime, seed: u64) -> Option<Arc<Self>> {
         let settings = tier.breaker.filter(|settings| settings.failures > 0)?;
         Some(Arc::new(Self {
             settings,
@@ -163,11 +162,11 @@ impl Guard {
             let mut phase = lock(&self.phase);
             match *phase {
                 Phase::Closed(_) => return true,
-                _ => phase.admit(Instant::now()),
+                _ => phase.admit(self.runtime.now()),
             }
         };
         if verdict == Verdict::Probe {
-            self.runtime.spawn(Arc::clone(self).probe());
+            self.runtime.handle().spawn(Arc::clone(self).probe());
         }
         false
     }
@@ -177,7 +176,7 @@ impl Guard {
         let failed = error.is_some_and(is_failure);
         let mut phase = lock(&self.phase);
         if failed || *phase != Phase::Closed(0) {
-            phase.ended(failed, &self.settings, Instant::now(), self.dice.roll());
+            phase.ended(failed, &self.settings, self.runtime.now(), self.dice.roll());
         }
     }
 
@@ -187,7 +186,7 @@ impl Guard {
             let key = Key::new("larder.probe")?;
             self.store.stat(key).await.map(drop)
         });
-        let failed = match timeout(self.bound, ask.catch_unwind()).await {
+        let failed = match within(&self.runtime, self.bound, ask.catch_unwind()).await {
             Ok(Ok(answer)) => answer.err().is_some_and(|error| is_failure(&error)),
             Ok(Err(_)) | Err(_) => true,
         };
@@ -196,7 +195,7 @@ impl Guard {
             failed,
             "asked whether it is back"
         );
-        let (now, roll) = (Instant::now(), self.dice.roll());
+        let (now, roll) = (self.runtime.now(), self.dice.roll());
         lock(&self.phase).probed(failed, &self.settings, now, roll);
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     lease::Leases,
     policy::Policy,
     read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
+    runtime::Runtime,
     suspects::Suspects,
     sync::AtomicBool,
     tasks::{Pool, Tasks},
@@ -116,7 +117,12 @@ impl Builder {
         self
     }
 
-    /// The runtime for the cache's tasks. Default: the one that `build` is called in.
+    /// The runtime of the cache: its tasks run there, and all its timers and blocking steps are that
+    /// runtime's, so that a caller may poll the cache in another runtime or in none. It needs timers
+    /// (`enable_time`). Default: the one that `build` is called in.
+    ///
+    /// When it ends the cache is closed: verbs give [`Closed`](ErrorKind::Closed), and a body that
+    /// would need it ends in an error.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -292,9 +298,11 @@ impl Builder {
 
     /// Builds the cache.
     ///
+    /// # Errors
+    ///
     /// `Invalid` without a tier or with too many (16), with a store given twice, with a first tier
-    /// that is written behind, with limits of zero, with lifetimes that contradict, and outside of
-    /// a runtime when none was given.
+    /// that is written behind, with limits of zero, with lifetimes that contradict, outside of
+    /// a runtime when none was given, and with a runtime that has no timers or has ended.
     pub fn build(self) -> Result<Cache> {
         self.check()?;
         let runtime = match self.runtime {
@@ -304,6 +312,7 @@ impl Builder {
                 Error::with_source(ErrorKind::Invalid, message, error)
             })?,
         };
+        let runtime = Runtime::new(runtime)?;
         let settings = self.settings;
         let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
         let tiers = self.tiers.into_iter().zip(0_u64..);
@@ -328,11 +337,13 @@ impl Builder {
                 .any(|place| place.store().identity() == identity);
             let tier = Tier::new(store).name("bus");
             let place = Place::new(TIERS_MAX + 1, tier, &runtime, seed);
+            // It takes the time.
+            let _entered = runtime.enter();
             Bus::new(place, is_tier, settings.bus_bound, self.clock.now())
         });
         let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
-        Ok(Cache::new(Engine {
+        Cache::new(Engine {
             order: commit_order(&tiers),
             policy: self.policy,
             clock: self.clock,
@@ -359,7 +370,7 @@ impl Builder {
             counts,
             settings,
             tiers,
-        }))
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     policy::Policy,
     request::Request,
     sync::Ordering,
+    within::ended,
     write::{self, CacheWriter, Written},
 };
 
@@ -57,6 +58,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.engine.tasks.stop_idle();
+        self.engine.tasks.runtime().unwatch();
     }
 }
 
@@ -96,10 +98,15 @@ pub struct InFlight {
 }
 
 impl Cache {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine) -> Result<Self> {
         let (engine, closing) = (Arc::new(engine), OnceLock::new());
+        let runtime = engine.tasks.runtime();
+        runtime.watch(Arc::downgrade(&engine));
+        if runtime.has_ended() {
+            return Err(Error::invalid("the cache's tokio runtime has ended"));
+        }
         bus::start(&engine);
-        Self(Arc::new(Shared { engine, closing }))
+        Ok(Self(Arc::new(Shared { engine, closing })))
     }
 
     /// A cache to be configured.
@@ -211,10 +218,8 @@ impl Cache {
             if !engine.suspects.trusts(place.index, key) {
                 continue;
             }
-            match place
-                .attempt("asking for metadata", || place.store().stat(name))
-                .await
-            {
+            let asked = place.attempt("asking for metadata", || place.store().stat(name));
+            match place.runtime.inside(asked).await {
                 Ok(Some(metadata)) if engine.trusts(place, &metadata, engine.now()) => {
                     return Ok(Some(metadata));
                 }
@@ -280,10 +285,10 @@ impl Cache {
         let close = || {
             let engine = Arc::clone(self.engine());
             engine.closed.store(true, Ordering::Release);
-            let runtime = engine.tasks.runtime().clone();
+            let runtime = engine.tasks.runtime().handle().clone();
             // A task of its own: it goes on when whoever called it has left.
             let closed = runtime.spawn(async move { close(&engine).await });
-            let lost = |_| Err(Error::closed("the runtime"));
+            let lost = |_| Err(ended());
             closed
                 .map(move |closed| closed.unwrap_or_else(lost))
                 .boxed()
@@ -314,6 +319,7 @@ async fn close(engine: &Engine) -> Result<()> {
         let closed = place.bounded(bound, "closing", || place.store().close());
         result = result.and(closed.await);
     }
+    engine.tasks.runtime().unwatch();
     result
 }
 

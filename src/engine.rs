@@ -19,6 +19,7 @@ use crate::{
     tasks::{Pool, Tasks},
     tier::Place,
     turns::Turns,
+    within::ended,
 };
 
 pub(crate) struct Engine {
@@ -99,13 +100,22 @@ impl Engine {
         self.clock.now()
     }
 
-    /// `Closed` once the cache was closed.
+    /// `Closed` once the cache was closed, or its runtime has ended.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            Err(Error::closed("the cache"))
+            Err(self.why_closed())
         } else {
             Ok(())
+        }
+    }
+
+    #[cold]
+    fn why_closed(&self) -> Error {
+        if self.tasks.runtime().has_ended() {
+            ended()
+        } else {
+            Error::closed("the cache")
         }
     }
 

@@ -18,6 +18,7 @@ mod read;
 mod refresh;
 mod request;
 mod response;
+mod runtime;
 mod stores;
 mod suspects;
 mod sync;

@@ -182,13 +182,19 @@ impl<'a, F: Fetch + 'a> Reading<'a, F> {
         };
         let later: Later<'a> = match first {
             First::Answer(result) => return Poll::Ready(result),
-            First::Wait(reply) => Box::pin(self.request.take().expect(AGAIN).wait(reply)),
+            First::Wait(reply) => {
+                let request = self.request.take().expect(AGAIN);
+                let runtime = request.engine.tasks.runtime();
+                Box::pin(runtime.inside(request.wait(reply)))
+            }
             First::Fly => {
                 if let Some(answer) = ready!(request.join(&mut self.member, cx)) {
                     return Poll::Ready(answer);
                 }
                 let member = self.member.take();
-                Box::pin(self.request.take().expect(AGAIN).fly(member))
+                let request = self.request.take().expect(AGAIN);
+                let runtime = request.engine.tasks.runtime();
+                Box::pin(runtime.inside(request.fly(member)))
             }
         };
         self.later.insert(later).as_mut().poll(cx)

@@ -13,7 +13,6 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_store::{ErrorKind, KeyBuf, Result};
 use tokio::{
-    runtime::Handle,
     sync::Semaphore,
     task::{JoinHandle, coop::poll_proceed},
 };
@@ -22,7 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     counters::{Counts, count},
     engine::refused,
+    runtime::Runtime,
     sync::{Mutex, lock},
+    within::{ended, within},
 };
 
 /// Invariants:
@@ -30,7 +31,7 @@ use crate::{
 ///    key has at most one queued or running in each pool.
 /// 2. Whatever ends a job, a panic among it, gives its slot and its key back.
 pub(crate) struct Tasks {
-    runtime: Handle,
+    runtime: Runtime,
     tracker: TaskTracker,
     /// Ends flights and jobs that have outlived the deadline of a close.
     pub(crate) cut: CancellationToken,
@@ -101,19 +102,15 @@ impl<T> Begun<Result<T>> {
         match self {
             Self::Done(result) => result,
             Self::Panicked => Err(panicked()),
-            Self::Running(task) => task.await.unwrap_or_else(|lost| {
-                Err(if lost.is_panic() {
-                    panicked()
-                } else {
-                    refused(ErrorKind::Closed, "the runtime ended the operation")
-                })
-            }),
+            Self::Running(task) => task
+                .await
+                .unwrap_or_else(|lost| Err(if lost.is_panic() { panicked() } else { ended() })),
         }
     }
 }
 
 impl Tasks {
-    pub(crate) fn new(runtime: Handle, counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(runtime: Runtime, counts: Arc<Counts>) -> Self {
         let (cut, idle) = (CancellationToken::new(), CancellationToken::new());
         Self {
             runtime,
@@ -129,7 +126,7 @@ impl Tasks {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.tracker.spawn_on(task, &self.runtime)
+        self.tracker.spawn_on(task, self.runtime.handle())
     }
 
     /// Runs what must end, as far as it comes without waiting here and now: most flights and writes
@@ -145,7 +142,7 @@ impl Tasks {
         poll_fn(move |cx| {
             let mut task = task.take().expect("ready when it is first polled");
             let Some(_level) = Level::enter(cx) else {
-                return Poll::Ready(Begun::Running(self.runtime.spawn(task)));
+                return Poll::Ready(Begun::Running(self.runtime.handle().spawn(task)));
             };
             // The caller may be of another runtime, or of none.
             let entered = self.runtime.enter();
@@ -153,7 +150,7 @@ impl Tasks {
             drop(entered);
             Poll::Ready(match polled {
                 Ok(Poll::Ready(output)) => Begun::Done(output),
-                Ok(Poll::Pending) => Begun::Running(self.runtime.spawn(task)),
+                Ok(Poll::Pending) => Begun::Running(self.runtime.handle().spawn(task)),
                 Err(_) => Begun::Panicked,
             })
         })
@@ -195,7 +192,7 @@ impl Tasks {
         Submitted::Taken
     }
 
-    pub(crate) fn runtime(&self) -> &Handle {
+    pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
@@ -214,7 +211,7 @@ impl Tasks {
     pub(crate) async fn drain(&self, deadline: Duration) -> bool {
         self.idle.cancel();
         self.tracker.close();
-        let ended = tokio::time::timeout(deadline, self.tracker.wait())
+        let ended = within(&self.runtime, deadline, self.tracker.wait())
             .await
             .is_ok();
         self.cut.cancel();
@@ -260,7 +257,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_panics_where_it_was_begun_is_a_task_that_ended() {
-        let tasks = Tasks::new(Handle::current(), Arc::default());
+        let runtime = Runtime::new(tokio::runtime::Handle::current()).unwrap();
+        let tasks = Tasks::new(runtime, Arc::default());
         let begun = tasks.begin(async { panic!("on purpose") }).await;
         assert!(matches!(begun, Begun::<()>::Panicked));
         assert_eq!(LEVELS.get(), 0);

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_store::{Error, ErrorKind, Header, Result, Store};
-use tokio::runtime::Handle;
 
 use crate::{
     attempt::Attempt,
     breaker::{Breaker, Guard},
     counters::{TierCounts, count},
     response::Source,
+    runtime::Runtime,
 };
 
 /// A store with the settings of its place in the stack; any store converts into one.
@@ -170,16 +170,18 @@ pub(crate) struct Place {
     pub(crate) tier: Tier,
     pub(crate) counts: TierCounts,
     pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) runtime: Runtime,
 }
 
 impl Place {
-    pub(crate) fn new(index: usize, tier: Tier, runtime: &Handle, seed: u64) -> Self {
+    pub(crate) fn new(index: usize, tier: Tier, runtime: &Runtime, seed: u64) -> Self {
         Self {
             index,
             name: tier.name.unwrap_or_else(|| tier.store.kind()),
             guard: Guard::new(&tier, runtime, seed),
             tier,
             counts: TierCounts::default(),
+            runtime: runtime.clone(),
         }
     }
 

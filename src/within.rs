@@ -9,17 +9,21 @@ use std::{
     time::Duration,
 };
 
+use larder_store::{Error, ErrorKind};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop::{Unconstrained, unconstrained},
-    time::{Sleep, sleep},
+    time::Sleep,
 };
 
+use crate::runtime::{Ended, Runtime};
+
 pin_project! {
-    /// A future, or [`Elapsed`] once it has been waited for so long: from its first poll on, which
+    /// A future, or [`Missed`] once it has been waited for so long: from its first poll on, which
     /// it may always use.
     #[must_use = "futures do nothing unless polled"]
-    pub(crate) struct Within<F> {
+    pub(crate) struct Within<'a, F> {
+        runtime: &'a Runtime,
         #[pin]
         future: F,
         pub(crate) bound: Duration,
@@ -28,32 +32,60 @@ pin_project! {
     }
 }
 
-/// The bound has passed.
+/// Why a future was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Elapsed;
+pub(crate) enum Missed {
+    /// The bound has passed.
+    Elapsed,
+    /// The cache's runtime has ended: nobody would say when the bound passes.
+    Ended,
+}
 
-/// Bounds a future. Cancel safe where the future is.
-pub(crate) fn within<F>(bound: Duration, future: F) -> Within<F> {
+impl Missed {
+    /// A time-out with this message, unless the runtime has ended.
+    pub(crate) fn error(self, message: impl FnOnce() -> String) -> Error {
+        match self {
+            Self::Elapsed => Error::timeout(message()),
+            Self::Ended => ended(),
+        }
+    }
+}
+
+/// What is said once the cache's runtime has ended.
+pub(crate) fn ended() -> Error {
+    let message = "the cache is closed, since its tokio runtime has ended";
+    Error::new(ErrorKind::Closed, message)
+}
+
+/// Bounds a future, by a timer of the cache's runtime. Cancel safe where the future is.
+pub(crate) fn within<F>(runtime: &Runtime, bound: Duration, future: F) -> Within<'_, F> {
     Within {
+        runtime,
         future,
         bound,
         timer: None,
     }
 }
 
-impl<F: Future> Future for Within<F> {
-    type Output = Result<F::Output, Elapsed>;
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Missed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        let bound = *this.bound;
+        let (runtime, bound) = (*this.runtime, *this.bound);
         let timer = this
             .timer
-            .get_or_insert_with(|| Box::pin(unconstrained(sleep(bound))));
-        timer.as_mut().poll(cx).map(|()| Err(Elapsed))
+            .get_or_insert_with(|| Box::pin(unconstrained(runtime.sleep(bound))));
+        let passed = runtime.poll_timer(timer.as_mut(), cx);
+        passed.map(|passed| {
+            Err(match passed {
+                Ok(()) => Missed::Elapsed,
+                Err(Ended) => Missed::Ended,
+            })
+        })
     }
 }
 
@@ -61,12 +93,18 @@ impl<F: Future> Future for Within<F> {
 mod tests {
     use std::future::{pending, poll_fn, ready};
 
+    use tokio::{runtime::Handle, time::sleep};
+
     use super::*;
 
-    #[test]
-    fn what_is_done_at_once_needs_no_clock() {
-        // Outside of a runtime a timer would panic.
-        let mut bounded = std::pin::pin!(within(Duration::ZERO, ready(7)));
+    fn runtime() -> Runtime {
+        Runtime::new(Handle::current()).expect("a runtime with timers")
+    }
+
+    #[tokio::test]
+    async fn what_is_done_at_once_needs_no_clock() {
+        let runtime = runtime();
+        let mut bounded = std::pin::pin!(within(&runtime, Duration::ZERO, ready(7)));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(bounded.as_mut().poll(&mut cx), Poll::Ready(Ok(7)));
     }
@@ -75,10 +113,12 @@ mod tests {
     async fn what_is_not_done_in_time_has_elapsed() {
         let began = tokio::time::Instant::now();
         let bound = Duration::from_secs(3);
-        assert_eq!(within(bound, pending::<()>()).await, Err(Elapsed));
+        let runtime = runtime();
+        let never = within(&runtime, bound, pending::<()>());
+        assert_eq!(never.await, Err(Missed::Elapsed));
         assert_eq!(began.elapsed(), bound);
         let late = sleep(Duration::from_secs(2));
-        assert_eq!(within(bound, late).await, Ok(()));
+        assert_eq!(within(&runtime, bound, late).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -97,7 +137,9 @@ mod tests {
             // The paused clock moves only where nothing is ready to run.
             tokio::time::advance(Duration::from_secs(5)).await;
         });
-        assert_eq!(within(Duration::from_secs(3), greedy).await, Err(Elapsed));
+        let runtime = runtime();
+        let greedy = within(&runtime, Duration::from_secs(3), greedy);
+        assert_eq!(greedy.await, Err(Missed::Elapsed));
         clock.await.expect("it does not panic");
     }
 }

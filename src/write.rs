@@ -60,7 +60,8 @@ impl CacheWriter {
         let lane = |place| Lane::write(place, &header, len, None, true);
         let lanes = engine.tiers.iter().filter_map(lane).collect();
         let mut fill = Fill::new(engine, Arc::clone(&header), len, lanes);
-        fill.open(engine, &key, true).await;
+        let opening = fill.open(engine, &key, true);
+        engine.tasks.runtime().inside(opening).await;
         let engine = Arc::clone(engine);
         Ok(Self {
             engine,
@@ -90,7 +91,8 @@ impl CacheWriter {
         }
         if !chunk.is_empty() {
             self.torn = true;
-            self.fill.write(&self.engine, None, &chunk).await;
+            let writing = self.fill.write(&self.engine, None, &chunk);
+            self.engine.tasks.runtime().inside(writing).await;
             self.torn = false;
         }
         Ok(())

@@ -27,10 +27,7 @@ use std::{
 };
 
 use larder_store::{ErrorKind, Header, KeyBuf, Result, Timestamp};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
+use tokio::{task::JoinHandle, time::Instant};
 
 use self::{inbox::Inbox, outbox::Outbox, trust::Trust};
 use crate::{
@@ -38,6 +35,7 @@ use crate::{
     engine::{Engine, refused},
     sync::{Mutex, lock},
     tier::Place,
+    within::within,
 };
 
 /// The shortest `bus_bound`: below it the tasks behind would be late by themselves.
@@ -136,12 +134,16 @@ impl Bus {
 
     /// Tells what waits to be told, says good-bye and closes the store, each within the bound.
     pub(crate) async fn end(&self, bound: Duration) -> Result<()> {
-        self.outbox.end();
+        self.outbox.end(self.place.runtime.now());
         let sender = lock(&self.sender).take();
         if let Some(mut sender) = sender
-            && timeout(bound.min(outbox::END_WAIT * 2), &mut sender)
-                .await
-                .is_err()
+            && within(
+                &self.place.runtime,
+                bound.min(outbox::END_WAIT * 2),
+                &mut sender,
+            )
+            .await
+            .is_err()
         {
             sender.abort();
         }
@@ -157,7 +159,7 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         // The cache was dropped without a close: its task says good-bye by itself.
-        self.outbox.end();
+        self.outbox.end(self.place.runtime.now());
     }
 }
 
@@ -178,7 +180,7 @@ pub(crate) fn start(engine: &Arc<Engine>) {
     );
     // Not tracked: it outlasts the verbs that are under way when the cache is closed, and holds
     // nothing of the engine, so that it ends with it.
-    *lock(&bus.sender) = Some(engine.tasks.runtime().spawn(sending));
+    *lock(&bus.sender) = Some(engine.tasks.runtime().handle().spawn(sending));
     let listening = Arc::clone(engine);
     engine.tasks.spawn(async move {
         tokio::select! {
@@ -196,7 +198,7 @@ impl Engine {
             None => Since::default(),
             Some(bus) => Since {
                 generation: bus.generation(self),
-                at: Some(Instant::now()),
+                at: Some(self.tasks.runtime().now()),
             },
         }
     }
@@ -210,7 +212,7 @@ impl Engine {
     /// generation may while it is young: what it gives is then within the bound all the same.
     pub(crate) fn joins(&self, since: Since) -> bool {
         let Some(bus) = &self.bus else { return true };
-        let is_young = |at: Instant| at.elapsed() <= bus.pace.bound;
+        let is_young = |at: Instant| bus.place.runtime.now() - at <= bus.pace.bound;
         since.generation == bus.generation(self) || since.at.is_some_and(is_young)
     }
 
@@ -251,7 +253,8 @@ impl Engine {
     }
 
     async fn told(&self, bus: &Bus, ticket: u64) -> Result<()> {
-        if timeout(bus.pace.tell, bus.outbox.sent(ticket))
+        let sent = bus.outbox.sent(ticket);
+        if within(self.tasks.runtime(), bus.pace.tell, sent)
             .await
             .is_ok()
         {
@@ -272,7 +275,7 @@ impl Bus {
     /// The generation that runs. Who finds that this process was paused ends it, so that nothing
     /// old is taken for new before the tasks behind have woken up.
     fn generation(&self, engine: &Engine) -> u64 {
-        if self.trust.lapses(engine.now(), Instant::now()) {
+        if self.trust.lapses(engine.now(), self.place.runtime.now()) {
             note(engine, "no own message came back in time");
         }
         self.trust.current()

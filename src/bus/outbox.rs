@@ -129,8 +129,8 @@ impl Outbox {
     }
 
     /// Has the task send what waits, say good-bye, and end.
-    pub(super) fn end(&self) {
-        lock(&self.queue).ended.get_or_insert_with(Instant::now);
+    pub(super) fn end(&self, now: Instant) {
+        lock(&self.queue).ended.get_or_insert(now);
         self.wake.notify_one();
     }
 

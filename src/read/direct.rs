@@ -21,7 +21,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use larder_store::{Body, EntityTag, Error, ErrorKind, KeyBuf, Metadata, Object, Result};
-use tokio::time::Instant;
 
 use super::{
     ATTEMPTS_MAX, Ask,
@@ -39,7 +38,7 @@ use crate::{
     freshness::Terms,
     policy::Policy,
     response::Source,
-    within::within,
+    within::{Missed, within},
 };
 
 /// The object's body, guarded against a tier that stalls or breaks off. `fetcher` is asked for only
@@ -152,25 +151,28 @@ impl Guarded {
                 match catch_unwind(AssertUnwindSafe(poll)) {
                     Ok(Poll::Ready(next)) => Poll::Ready(next.transpose()),
                     Ok(Poll::Pending) => {
-                        waits_since.get_or_insert_with(Instant::now);
+                        waits_since.get_or_insert_with(|| runtime.now());
                         Poll::Pending
                     }
                     Err(_) => Poll::Ready(Err(refused(ErrorKind::Other, "the body panicked"))),
                 }
             });
-            let mut bounded = pin!(within(idle, chunk));
+            let mut bounded = pin!(within(runtime, idle, chunk));
             let next = poll_fn(|cx| {
                 // The reader may be of another runtime, or of none.
                 let _entered = runtime.enter();
                 bounded.as_mut().poll(cx)
             });
-            if let Ok(next) = next.await {
-                break next;
-            }
+            let missed = match next.await {
+                Ok(next) => break next,
+                Err(missed) => missed,
+            };
             // A reader that comes back so late was away, and the store may have waited for it.
-            if waits_since.is_none_or(|since| since.elapsed() <= idle.saturating_add(idle / 10)) {
-                let message = format!("the tier {} gave nothing for {idle:?}", place.name);
-                break Err(Error::timeout(message));
+            let was_away = waits_since
+                .is_some_and(|since| runtime.now() - since > idle.saturating_add(idle / 10));
+            if missed == Missed::Ended || !was_away {
+                let message = || format!("the tier {} gave nothing for {idle:?}", place.name);
+                break Err(missed.error(message));
             }
         };
         next.inspect_err(|error| place.note("reading a body", error))

@@ -117,14 +117,16 @@ impl Fill {
         .await;
     }
 
-    /// Has the flight read back what the lanes stage.
-    pub(crate) fn back(&self, flight: &Flight) {
-        for lane in &self.lanes {
+    /// Has the flight read back what the lanes stage, within the cache's runtime: whoever reads may
+    /// be in another.
+    pub(crate) fn back(&mut self, engine: &Engine, flight: &Flight) {
+        for lane in &mut self.lanes {
             if let Step::Writing {
                 staged: Some(staged),
                 ..
-            } = &lane.step
+            } = &mut lane.step
             {
+                *staged = engine.tasks.runtime().staged(Arc::clone(staged));
                 flight.add_backing(Arc::clone(staged));
             }
         }

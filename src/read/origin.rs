@@ -58,8 +58,8 @@ pub(crate) async fn fetch(
     };
     let result = tokio::select! {
         biased;
-        result = within(bound, run) => result.unwrap_or_else(|_| {
-            Err(Error::timeout(format!("the fetch took longer than {bound:?}")))
+        result = within(engine.tasks.runtime(), bound, run) => result.unwrap_or_else(|missed| {
+            Err(missed.error(|| format!("the fetch took longer than {bound:?}")))
         }),
         () = given_up => {
             count(&engine.counts.flights_abandoned);

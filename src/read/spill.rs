@@ -5,24 +5,31 @@
 
 use std::{fs::File, io, path::PathBuf, sync::Arc};
 
+use crate::runtime::Runtime;
 use bytes::{Bytes, BytesMut};
 use larder_store::{Error, ErrorKind, Reply, Result, Staged};
-use tokio::task::spawn_blocking;
 
-pub(crate) struct SpillFile(File);
+pub(crate) struct SpillFile {
+    file: File,
+    /// Its threads do what may wait for the disk, whoever reads.
+    runtime: Runtime,
+}
 
 impl SpillFile {
-    pub(crate) async fn create(dir: PathBuf) -> Result<Arc<Self>> {
-        let file = spawn_blocking(move || tempfile::tempfile_in(dir)).await;
-        Ok(Arc::new(Self(flatten(file)?)))
+    pub(crate) async fn create(runtime: &Runtime, dir: PathBuf) -> Result<Arc<Self>> {
+        let file = runtime.spawn_blocking(move || tempfile::tempfile_in(dir));
+        Ok(Arc::new(Self {
+            file: flatten(file.await)?,
+            runtime: runtime.clone(),
+        }))
     }
 
     /// Writes chunks one behind the other.
     pub(crate) async fn write(self: &Arc<Self>, mut offset: u64, chunks: Vec<Bytes>) -> Result<()> {
         let this = Arc::clone(self);
-        let written = spawn_blocking(move || {
+        let written = self.runtime.spawn_blocking(move || {
             chunks.iter().try_for_each(|chunk| {
-                write_at(&this.0, chunk, offset)?;
+                write_at(&this.file, chunk, offset)?;
                 offset += chunk.len() as u64;
                 Ok(())
             })
@@ -36,12 +43,13 @@ impl Staged for SpillFile {
     /// read. Each read takes from tokio's budget, so that a reader far behind does not hold its
     /// worker.
     fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
-        match read_cached(&self.0, offset, max) {
+        match read_cached(&self.file, offset, max) {
             Some(bytes) => Reply::ready(Ok(bytes)),
             None => Reply::later(async move {
-                let read = spawn_blocking(move || {
+                let runtime = self.runtime.clone();
+                let read = runtime.spawn_blocking(move || {
                     let mut buffer = BytesMut::zeroed(max);
-                    let len = read_at(&self.0, &mut buffer, offset)?;
+                    let len = read_at(&self.file, &mut buffer, offset)?;
                     buffer.truncate(len);
                     Ok(buffer.freeze())
                 });

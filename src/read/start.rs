@@ -18,7 +18,7 @@ use crate::{
     counters::count,
     engine::{Engine, Held, refused},
     freshness::{Freshness, Terms},
-    within::within,
+    within::{Missed, ended as runtime_ended, within},
 };
 
 /// A place in a flight.
@@ -52,9 +52,12 @@ pub(crate) async fn board(
             Boarded::Full => return Err(full(engine)),
             Boarded::Wait(ended) => {
                 let until = *until.get_or_insert_with(|| deadline(engine));
-                let left = until.saturating_duration_since(Instant::now());
-                if within(left, ended).await.is_ok() {
-                    continue;
+                let runtime = engine.tasks.runtime();
+                let left = until.saturating_duration_since(runtime.now());
+                match within(runtime, left, ended).await {
+                    Ok(_) => continue,
+                    Err(Missed::Elapsed) => {}
+                    Err(Missed::Ended) => return Err(runtime_ended()),
                 }
                 return alone(engine, key, wants, plan, fetcher).await;
             }
@@ -131,8 +134,9 @@ pub(crate) async fn wait_to_begin(engine: &Engine, flight: &Arc<Flight>) -> bool
         match engine.flights.begin(flight, engine.since()) {
             Turn::Begun => return false,
             Turn::Wait(ended) => {
-                let left = until.saturating_duration_since(Instant::now());
-                if within(left, ended).await.is_err() {
+                let runtime = engine.tasks.runtime();
+                let left = until.saturating_duration_since(runtime.now());
+                if within(runtime, left, ended).await.is_err() {
                     engine.flights.leave(flight, engine.since());
                     return true;
                 }
@@ -142,7 +146,7 @@ pub(crate) async fn wait_to_begin(engine: &Engine, flight: &Arc<Flight>) -> bool
 }
 
 fn deadline(engine: &Engine) -> Instant {
-    let now = Instant::now();
+    let now = engine.tasks.runtime().now();
     now.checked_add(engine.settings.fetch_timeout)
         .unwrap_or(now)
 }

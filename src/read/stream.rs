@@ -11,7 +11,7 @@ use crate::{
     counters::count,
     engine::{Engine, refused},
     sync::Ordering,
-    within::within,
+    within::{Missed, within},
 };
 
 /// Brings the source to its end. An error is the flight's; nothing was published.
@@ -69,7 +69,7 @@ impl Pump<'_> {
         let writing = fill.is_writing();
         let open = fill.open(engine, &flight.key, false);
         let (first, ()) = tokio::join!(self.pull(writing), open);
-        fill.back(flight);
+        fill.back(engine, flight);
         let mut chunk = first?;
         while let Some(bytes) = chunk {
             fill.write(engine, Some(flight), &bytes).await;
@@ -103,10 +103,11 @@ impl Pump<'_> {
         };
         let next = tokio::select! {
             biased;
-            next = within(idle, self.body.chunk()) => next,
+            next = within(engine.tasks.runtime(), idle, self.body.chunk()) => next,
             () = given_up => return Err(abandoned(engine)),
         };
-        let late = |_| Error::timeout(format!("the source gave nothing for {idle:?}"));
+        let late =
+            |missed: Missed| missed.error(|| format!("the source gave nothing for {idle:?}"));
         let chunk = next.map_err(late)??;
         if let Some(bytes) = &chunk {
             flight.append(bytes.clone());
@@ -139,7 +140,11 @@ impl Pump<'_> {
         let idle = self.engine.settings.idle_timeout;
         // Others may fetch while this one waits for its readers.
         self.flight.release_slot();
-        if within(idle, self.flight.moved(progress)).await.is_ok() {
+        let moved = self.flight.moved(progress);
+        if within(self.engine.tasks.runtime(), idle, moved)
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         let cut = self.flight.cut_blocked();
@@ -198,7 +203,9 @@ impl Spill<'_> {
         let (file, staged) = match &self.file {
             Some(file) => file,
             None => {
-                let file = SpillFile::create(self.engine.settings.spool_dir.clone()).await?;
+                let runtime = self.engine.tasks.runtime();
+                let file =
+                    SpillFile::create(runtime, self.engine.settings.spool_dir.clone()).await?;
                 let staged: Arc<dyn Staged> = Arc::clone(&file) as _;
                 self.file.insert((file, staged))
             }
@@ -229,6 +236,7 @@ impl Memory<'_> {
         let missing = self.missing(flight);
         let total = Arc::clone(&self.engine.memory);
         let wait = within(
+            self.engine.tasks.runtime(),
             self.engine.settings.idle_timeout,
             total.acquire_many_owned(missing),
         );

@@ -37,6 +37,7 @@ mod resume;
 mod revalidate;
 mod review;
 mod review_fleet;
+mod runtimes;
 mod smoke;
 mod source;
 mod streams;
