@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use larder_store::{Commit, Draft, KeyBuf, Result};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::coop::consume_budget};
 
 use crate::{
     counters::count,
@@ -211,6 +211,8 @@ impl Worker {
             place
                 .attempt("writing", || writer.write(chunk.clone()))
                 .await?;
+            // Many small chunks, and a tier that takes each at once.
+            consume_budget().await;
         }
         let turn = engine.turns.take(&self.key).await;
         if !job.forgotten.load(Ordering::Acquire) {

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all};
 use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
+use tokio::task::coop::consume_budget;
 
 use crate::{
     engine::Engine,
@@ -91,6 +92,8 @@ impl CacheWriter {
         }
         if !chunk.is_empty() {
             self.torn = true;
+            // Tiers that take all at once must not keep the caller's task from giving way.
+            consume_budget().await;
             let writing = self.fill.write(&self.engine, None, &chunk);
             self.engine.tasks.runtime().inside(writing).await;
             self.torn = false;
@@ -249,6 +252,7 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
     for key in unlisted {
         let turn = engine.turns.take(&key);
         result = result.and(delete_in_turn(&engine, &key, turn).await);
+        consume_budget().await;
     }
     for &tier in &engine.order {
         let overflows = engine.suspects.overflows(tier);
@@ -277,12 +281,17 @@ async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {
             return result;
         };
         let deletes = keys.into_iter().map(async |key| {
+            // A list that always has more, of a tier that deletes at once, must not keep its thread.
+            consume_budget().await;
             let key = key?;
             let turn = engine.turns.take(&key);
             delete_in_turn(engine, &key, turn).await
         });
         for deleted in join_all(deletes).await {
             result = result.and(deleted);
+        }
+        if engine.tasks.cut.is_cancelled() {
+            return Err(Error::closed("the cache"));
         }
     }
 }

@@ -10,7 +10,10 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use larder_store::KeyBuf;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::coop::consume_budget,
+    time::{Instant, timeout},
+};
 
 use super::{Bus, Pace};
 use crate::{
@@ -113,6 +116,8 @@ impl Worker {
                 bus.distrust(engine, "a key could not be deleted in time");
                 apply.await;
             }
+            // Deletes that are done at once must not keep the thread.
+            consume_budget().await;
         }
     }
 

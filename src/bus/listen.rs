@@ -74,7 +74,7 @@ impl Listener<'_> {
                 Delivery::Message(message) => self.hear(message),
             }
             // A bus that always has more must not keep its thread.
-            tokio::task::consume_budget().await;
+            tokio::task::coop::consume_budget().await;
         }
     }
 

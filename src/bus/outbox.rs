@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use larder_store::{Error, ErrorKind, KeyBuf, Message, Notice, Result, Store, Timestamp};
 use tokio::{
     sync::{Notify, watch},
+    task::coop::consume_budget,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -263,6 +264,8 @@ pub(super) async fn run(
         };
         count(&counts.bus_published);
         lock(&outbox.queue).taken = Some(taken);
+        // Keys that are pushed as fast as the bus takes them.
+        consume_budget().await;
         match tickets {
             Some(tickets) => drop(outbox.sent.send_replace(tickets)),
             None => return,

@@ -40,7 +40,10 @@ impl Stream for FlightBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // What is at hand each time would otherwise never give way to other tasks.
+        let step = ready!(poll_proceed(cx));
         let next = ready!(self.poll_chunk(cx));
+        step.made_progress();
         if let (Some(Ok(bytes)), Some(counts)) = (&next, &self.counts) {
             add(&counts.miss_bytes, bytes.len() as u64);
         }
@@ -72,8 +75,6 @@ impl FlightBody {
             match self.member.poll_read(cx) {
                 Read::Chunk(bytes) => return Poll::Ready(Some(Ok(bytes))),
                 Read::Behind(backing, offset, max) => {
-                    // What is at hand each time would otherwise never give way to other tasks.
-                    ready!(poll_proceed(cx)).made_progress();
                     let reply = Arc::clone(&backing).read(offset, max);
                     self.behind = Some((backing, reply));
                 }

@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use larder_store::{Body, EntityTag, Error, ErrorKind, KeyBuf, Metadata, Object, Result};
+use tokio::task::coop::consume_budget;
 
 use super::{
     ATTEMPTS_MAX, Ask,
@@ -111,6 +112,8 @@ struct Resort {
 
 impl Guarded {
     async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        // A tier that never waits must not keep the reader's task from giving way.
+        consume_budget().await;
         loop {
             let next = if self.goes_on {
                 self.body.chunk().await

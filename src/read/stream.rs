@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_store::{Body, Error, ErrorKind, Result, Staged};
-use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::{coop::consume_budget, yield_now},
+};
 
 use super::{fill::Fill, flight::Flight, plan::Plan, spill::SpillFile, spool::Next};
 use crate::{
@@ -74,6 +77,8 @@ impl Pump<'_> {
         while let Some(bytes) = chunk {
             fill.write(engine, Some(flight), &bytes).await;
             drop(bytes);
+            // A source and tiers that never wait must not keep the thread.
+            consume_budget().await;
             if flight.is_retired() {
                 fill.abandon();
             }

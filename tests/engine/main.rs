@@ -15,6 +15,7 @@ mod counting;
 mod deletes;
 mod direct;
 mod disk;
+mod empty_chunks;
 mod eviction;
 mod fences;
 mod forgetful;

@@ -218,13 +218,16 @@ async fn beside_changes<S: Store>(store: &Arc<S>, names: &BTreeSet<String>) {
     changing.await.expect("the others succeed");
 }
 
+/// More keys than the clauses put into a store.
+const LISTED_MAX: usize = 100_000;
+
 async fn list<S: Store>(store: &S, prefix: &str) -> BTreeSet<String> {
     let list = store.as_list().expect("it was there when it was asked for");
     let listed = list.list(prefix).map(|key| key.map(|key| key.to_string()));
-    let listed = listed
-        .try_collect::<Vec<_>>()
-        .await
-        .expect("a list succeeds");
+    // One that has no end and never waits would keep its thread from every time-out.
+    let listed = listed.take(LISTED_MAX + 1).try_collect::<Vec<_>>();
+    let listed = listed.await.expect("a list succeeds");
+    assert!(listed.len() <= LISTED_MAX, "a list comes to an end");
     let distinct: BTreeSet<_> = listed.iter().cloned().collect();
     assert_eq!(distinct.len(), listed.len(), "each key is given once");
     distinct

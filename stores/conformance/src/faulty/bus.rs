@@ -41,6 +41,8 @@ impl Carrier {
             if let Some(delivery) = self.ready.pop_front() {
                 return Some(delivery);
             }
+            // Of an endless run of deliveries that are all skipped, others have their turn.
+            tokio::task::coop::consume_budget().await;
             let Some(delivery) = self.inner.next().await else {
                 // Late is better than never.
                 return (!self.held.is_empty()).then(|| self.held.remove(0).1);
