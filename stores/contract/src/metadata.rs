@@ -123,6 +123,16 @@ impl Draft {
         self
     }
 
+    /// Gives it attributes of its own. An attribute may be a small slice of a large buffer, which it
+    /// keeps in memory: a store that keeps a draft for longer than a call copies them first.
+    #[must_use]
+    pub fn owned(mut self) -> Self {
+        for (_, value) in &mut self.header.attributes {
+            *value = Bytes::copy_from_slice(value);
+        }
+        self
+    }
+
     /// What it says of the object.
     pub fn header(&self) -> &Header {
         &self.header

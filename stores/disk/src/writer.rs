@@ -56,7 +56,7 @@ impl DiskWriter {
             key: key.to_buf(),
             hash: volume.hash(key),
             fence: draft.take_fence(),
-            draft,
+            draft: draft.owned(),
             staged: Handle::new(&Arc::new(Stage::new(volume))),
             blob: None,
             len: 0,

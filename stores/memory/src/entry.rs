@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_store::{ByteRange, Draft, Header, Key, Metadata, Object, Result, Timestamp, Version};
+use larder_store::{ByteRange, Header, Key, Metadata, Object, Result, Timestamp, Version};
 
 const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
@@ -58,17 +58,4 @@ impl Entry {
 pub(crate) fn weigh(key: Key<'_>, header: &Header, len: u64, overhead: u64) -> u64 {
     let known = key.as_str().len() + header.size();
     (known as u64).saturating_add(overhead).saturating_add(len)
-}
-
-/// Gives a draft attributes of its own: a small slice must not pin a large parent, and no foreign
-/// drop may run when the entry goes.
-pub(crate) fn own_attributes(draft: Draft) -> Draft {
-    if draft.header().attributes.is_empty() {
-        return draft;
-    }
-    draft.with(|header| {
-        for (_, value) in &mut header.attributes {
-            *value = Bytes::copy_from_slice(value);
-        }
-    })
 }

@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     config::{Eviction, Limits},
     engine::{Engine, Gone},
-    entry::{Entry, own_attributes, weigh},
+    entry::{Entry, weigh},
     expiry::Expiries,
     lease::{Leases, is_grant},
     staging::Staging,
@@ -146,7 +146,7 @@ impl Shelf {
     pub(crate) fn touch(&self, key: Key<'_>, draft: Draft) -> Result<Commit> {
         self.check_open()?;
         draft.check()?;
-        let mut draft = own_attributes(draft);
+        let mut draft = draft.owned();
         let fence = draft.take_fence();
         let key = key.to_buf();
         loop {

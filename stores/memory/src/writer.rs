@@ -5,11 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use larder_store::{Commit, Draft, Error, Fence, Key, KeyBuf, Reply, Result, Staged, Writer};
 
-use crate::{
-    entry::{own_attributes, weigh},
-    shelf::Shelf,
-    staging::Stage,
-};
+use crate::{entry::weigh, shelf::Shelf, staging::Stage};
 
 /// A writer of the memory store.
 ///
@@ -30,7 +26,8 @@ impl MemoryWriter {
         shelf.check_open()?;
         draft.check()?;
         shelf.check_size(key, &draft, draft.expected_len().unwrap_or(0))?;
-        let mut draft = own_attributes(draft);
+        // No foreign drop may run when the entry goes.
+        let mut draft = draft.owned();
         let fence = draft.take_fence();
         let beside = weigh(key, draft.header(), 0, shelf.limits().overhead);
         Ok(Self {

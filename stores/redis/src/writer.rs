@@ -25,6 +25,9 @@ use crate::{
     store::remove,
 };
 
+/// The shortest body, in bytes, that is kept as it came; a shorter one is copied.
+const KEPT_MIN: usize = 16 << 10;
+
 /// How many chunks are under way to the server at once.
 const SENDING_MAX: usize = 2;
 
@@ -74,7 +77,7 @@ impl RedisWriter {
             key: key.to_buf(),
             staging: Staging::new(shared, &place),
             place,
-            draft,
+            draft: draft.owned(),
             fence,
             whole: Bytes::new(),
             buffer: Vec::new(),
@@ -122,7 +125,13 @@ impl RedisWriter {
     /// Keeps what fits.
     fn gather(&mut self, data: Bytes) {
         if self.draft.expected_len() == Some(data.len() as u64) {
-            self.whole = data;
+            // A small slice must not keep a large buffer in memory until the commit.
+            let is_small = data.len() < KEPT_MIN;
+            self.whole = if is_small {
+                Bytes::copy_from_slice(&data)
+            } else {
+                data
+            };
             return;
         }
         if self.buffer.is_empty() {

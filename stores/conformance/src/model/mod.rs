@@ -406,7 +406,7 @@ impl Touch for Model {
                 let version = state.next_version();
                 let mut entry = state.remove(key.as_str()).expect("it was found just now");
                 let before = entry.metadata.header().size() as u64;
-                entry.metadata = Arc::new(entry.metadata.touched(draft, Version(version)));
+                entry.metadata = Arc::new(entry.metadata.touched(draft.owned(), Version(version)));
                 entry.size = entry.size - before + entry.metadata.header().size() as u64;
                 entry.age = version;
                 let metadata = Arc::clone(&entry.metadata);

@@ -36,7 +36,7 @@ impl ModelWriter {
         Ok(Box::new(Self {
             model,
             key,
-            draft,
+            draft: draft.owned(),
             fence,
             stage,
             spoiled: false,
