@@ -4,18 +4,20 @@
 //! 1. A key has at most one job waiting a tier, the newest, and one worker.
 //! 2. [`Behind::forget`], called under the key's turn, means that no byte queued before it lands:
 //!    the commit is made under the turn, and looks whether it was forgotten.
-//! 3. The bytes held, waiting or being written, stay within `bytes_max`, the keys within the
-//!    queue's limit.
+//! 3. The memory held, waiting or being written, stays within `bytes_max`, the keys within the
+//!    queue's limit. What is counted is what is held: small chunks, and attributes, are copied, so
+//!    that none keeps a large buffer in memory.
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use larder_store::{Commit, Draft, KeyBuf, Result};
+use larder_store::{Commit, Draft, Header, KeyBuf, Result};
 use tokio::{sync::Semaphore, task::coop::consume_budget};
 
 use crate::{
     counters::count,
     engine::Engine,
+    pack::Packer,
     read::{lane::remove, refence::refence_others},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
@@ -46,7 +48,10 @@ struct Job {
 /// Bytes held for a write behind, counted against the queue's limit until they are dropped.
 pub(crate) struct Held {
     chunks: Vec<Bytes>,
+    packer: Packer,
     len: u64,
+    /// The memory that it takes, in bytes.
+    counted: u64,
     used: Arc<AtomicU64>,
     max: u64,
 }
@@ -67,7 +72,9 @@ impl Behind {
     pub(crate) fn hold(&self) -> Held {
         Held {
             chunks: Vec::new(),
+            packer: Packer::default(),
             len: 0,
+            counted: 0,
             used: Arc::clone(&self.used),
             max: self.bytes_max,
         }
@@ -81,10 +88,14 @@ impl Behind {
         key: &KeyBuf,
         tier: usize,
         draft: Draft,
-        held: Held,
+        mut held: Held,
     ) -> bool {
         let this = &engine.behind;
-        let draft = draft.len(held.len);
+        let draft = draft.len(held.len).owned();
+        if !held.end(&draft) {
+            count(&engine.counts.behind_dropped);
+            return false;
+        }
         let job = Job {
             tier,
             draft,
@@ -252,24 +263,37 @@ impl Drop for Worker {
 
 impl Held {
     /// Takes a chunk, if the queue has room for it.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> bool {
-        let len = chunk.len() as u64;
-        let room = |used: u64| (used + len <= self.max).then_some(used + len);
-        if self
-            .used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, room)
-            .is_err()
-        {
+    pub(crate) fn push(&mut self, chunk: &Bytes) -> bool {
+        if !self.count(self.packer.growth(chunk) as u64) {
             return false;
         }
-        self.len += len;
-        self.chunks.push(chunk);
+        self.len += chunk.len() as u64;
+        let chunks = &mut self.chunks;
+        self.packer.push(chunk, |piece| chunks.push(piece));
         true
+    }
+
+    /// Takes what is written beside the bytes, if the queue has room for it. No chunk follows.
+    fn end(&mut self, draft: &Draft) -> bool {
+        self.chunks.extend(self.packer.take());
+        // The fields of fixed size count with the keys.
+        self.count((draft.header().size() - Header::FIXED_SIZE) as u64)
+    }
+
+    fn count(&mut self, bytes: u64) -> bool {
+        let room = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max);
+        let counted = self
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, room);
+        if counted.is_ok() {
+            self.counted += bytes;
+        }
+        counted.is_ok()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.len, Ordering::AcqRel);
+        self.used.fetch_sub(self.counted, Ordering::AcqRel);
     }
 }

@@ -13,6 +13,7 @@ mod engine;
 mod fetch;
 mod freshness;
 mod lease;
+mod pack;
 mod policy;
 mod read;
 mod refresh;

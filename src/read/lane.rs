@@ -159,7 +159,7 @@ impl Lane {
                 result.err()
             }
             Step::Hold(held) => {
-                let fits = held.push(chunk.clone());
+                let fits = held.push(chunk);
                 if !fits {
                     count(&engine.counts.behind_dropped);
                 }
