@@ -23,7 +23,7 @@ use crate::{
     engine::{Dice, Engine, Failures, OnAbandon, Settings},
     lease::Leases,
     policy::Policy,
-    read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
+    read::{flights::Flights, promote::SecondHits, spill::SpillSpace, spool::SpoolLimits},
     runtime::Runtime,
     suspects::Suspects,
     sync::AtomicBool,
@@ -60,6 +60,7 @@ impl Default for Settings {
                 disk: 4 << 30,
             },
             spool_memory_total: 256 << 20,
+            spool_disk_total: 16 << 30,
             spool_dir: std::env::temp_dir(),
             flights_max: 65_536,
             fetches_max: 1024,
@@ -135,20 +136,43 @@ impl Builder {
     }
 
     /// The window in memory of one flight, in bytes, at least 128 KiB. Default 1 MiB.
+    ///
+    /// The window copies chunks below 16 KiB into blocks of its own, so that a slice of a large
+    /// buffer does not keep that buffer in memory. A larger chunk is kept as the source gave it and
+    /// counts as long as it is: the buffer is the source's, and to copy it would cost more than it
+    /// saves. A source that gives slices of 16 KiB or more should let them be most of their buffers.
+    ///
+    /// A request for the last `n` bytes of an object of unknown length keeps `n` bytes in the
+    /// window. Where no tier stages the object and nothing can be spilled, a request for more than
+    /// the window is refused as `TooLarge`.
     pub fn spool_memory(mut self, bytes: u64) -> Self {
         self.settings.spool.memory = bytes;
         self
     }
 
     /// The windows of all flights together, in bytes. Default 256 MiB.
+    ///
+    /// A flight that finds no memory left spills what its readers still need of its window.
     pub fn spool_memory_total(mut self, bytes: u64) -> Self {
         self.settings.spool_memory_total = bytes;
         self
     }
 
     /// The most that one flight may spill to a file, in bytes; zero spills nothing. Default 4 GiB.
+    ///
+    /// A flight spills only bytes that no tier stages, and only if a reader lags by more than a
+    /// window. Each step on the file has one second, or a quarter of the idle time-out where that is
+    /// shorter. When the file fails, is late or is full, the slowest reader sets the pace.
     pub fn spool_disk_max(mut self, bytes: u64) -> Self {
         self.settings.spool.disk = bytes;
+        self
+    }
+
+    /// The most that the spill files of all flights may take together, in bytes. A flight that finds
+    /// no room goes on as if its own file were full. A file gives its bytes back when the flight and
+    /// its last lagging reader have ended. Default 16 GiB.
+    pub fn spool_disk_total(mut self, bytes: u64) -> Self {
+        self.settings.spool_disk_total = bytes;
         self
     }
 
@@ -343,6 +367,12 @@ impl Builder {
         });
         let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
+        let spill = SpillSpace::new(
+            runtime.clone(),
+            settings.spool_dir.clone(),
+            settings.spool_disk_total,
+            settings.idle_timeout,
+        );
         Cache::new(Engine {
             order: commit_order(&tiers),
             policy: self.policy,
@@ -365,6 +395,7 @@ impl Builder {
                 settings.fetches_max.min(Semaphore::MAX_PERMITS),
             )),
             memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
+            spill: Arc::new(spill),
             closed: AtomicBool::new(false),
             dice: Dice::new(seed),
             counts,

@@ -13,7 +13,7 @@ use crate::{
     freshness::{Freshness, SKEW_MAX, Terms, assess},
     lease::Leases,
     policy::Policy,
-    read::{flights::Flights, promote::SecondHits, spool::SpoolLimits},
+    read::{flights::Flights, promote::SecondHits, spill::SpillSpace, spool::SpoolLimits},
     suspects::Suspects,
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
     tasks::{Pool, Tasks},
@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) fetches: Arc<Semaphore>,
     /// Memory for all windows of all flights, in KiB.
     pub(crate) memory: Arc<Semaphore>,
+    /// Room for all spill files of all flights.
+    pub(crate) spill: Arc<SpillSpace>,
     pub(crate) closed: AtomicBool,
     pub(crate) dice: Dice,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Engine {
 pub(crate) struct Settings {
     pub(crate) spool: SpoolLimits,
     pub(crate) spool_memory_total: u64,
+    pub(crate) spool_disk_total: u64,
     pub(crate) spool_dir: std::path::PathBuf,
     pub(crate) flights_max: usize,
     pub(crate) fetches_max: usize,

@@ -201,7 +201,7 @@ impl Resort {
             let flight = Arc::clone(member.flight());
             match member.opened(|_| false).await {
                 Seen::Open(opening) if self.is_same(&opening) => {
-                    let rest = self.rest(member, &opening, to_come);
+                    let rest = self.rest(engine, member, &opening, to_come);
                     if rest.is_some() {
                         return rest;
                     }
@@ -250,7 +250,13 @@ impl Resort {
     }
 
     /// The part of the flight's object that is to come; `None` where bytes of it are gone.
-    fn rest(&self, member: Member, opening: &Opening, to_come: &Range<u64>) -> Option<Body> {
+    fn rest(
+        &self,
+        engine: &Engine,
+        member: Member,
+        opening: &Opening,
+        to_come: &Range<u64>,
+    ) -> Option<Body> {
         let Range { start, end } = *to_come;
         if let Carrier::Whole(bytes) = &opening.carrier {
             #[allow(clippy::cast_possible_truncation)] // Within bytes in memory.
@@ -259,7 +265,11 @@ impl Resort {
         // Of an unknown length, the last part ends where the source does, and not before.
         let is_known = opening.len.is_some() || end < self.metadata.len();
         let placed = member.place(start, is_known.then_some(end));
-        placed.then(|| Body::stream(Some(end - start), FlightBody::new(member, false, None)))
+        placed.then(|| {
+            let idle = engine.settings.idle_timeout;
+            let body = FlightBody::new(member).within(engine.tasks.runtime(), idle);
+            Body::stream(Some(end - start), body)
+        })
     }
 }
 

@@ -378,7 +378,7 @@ impl Flight {
     }
 
     /// The source gave bytes.
-    pub(crate) fn append(&self, bytes: Bytes) {
+    pub(crate) fn append(&self, bytes: &Bytes) {
         self.with_spool(|spool| spool.append(bytes));
     }
 
@@ -390,6 +390,11 @@ impl Flight {
     /// A writer stages what it takes, from the first byte on.
     pub(crate) fn add_backing(&self, staged: Arc<dyn Staged>) {
         lock(&self.state).spool.add_backing(0, staged);
+    }
+
+    /// All writers have said whether they stage.
+    pub(crate) fn staged(&self) {
+        self.with_spool(Spool::staged);
     }
 
     pub(crate) fn backed(&self, staged: &Arc<dyn Staged>, to: u64) {
@@ -433,9 +438,10 @@ impl Flight {
     pub(crate) fn next(&self, ahead: bool, pressure: bool) -> (Next, u64) {
         let mut state = lock(&self.state);
         let next = (state.spool.next(ahead, pressure), state.spool.progress());
-        let gone = state.spool.take_gone();
+        let (gone, due) = state.spool.take_gone();
         drop(state);
         drop(gone);
+        due.wake();
         next
     }
 

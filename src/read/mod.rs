@@ -19,15 +19,17 @@ pub(crate) mod look;
 mod model;
 pub(crate) mod nesting;
 mod origin;
+mod place;
 pub(crate) mod plan;
 pub(crate) mod promote;
 mod reader;
 pub(crate) mod refence;
 mod resume;
-mod spill;
+pub(crate) mod spill;
 pub(crate) mod spool;
 pub(crate) mod start;
 mod stream;
+mod window;
 
 use std::{
     sync::Arc,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_store::{Header, KeyBuf, Reply, Result, Staged};
+use larder_store::{ByteRange, Header, KeyBuf, Reply, Result, Staged};
 use shuttle::{future, thread};
 
 use super::{
@@ -76,14 +76,18 @@ fn chunk(number: u64) -> Bytes {
 }
 
 /// What the engine's task does, without a runtime: pulls, spills, waits for readers.
-async fn drive(flight: Arc<Flight>, ahead: bool, end: Result<()>) {
+/// Gives the bytes that were spilled.
+async fn drive(flight: Arc<Flight>, ahead: bool, end: Result<()>) -> u64 {
     flight.open(opening());
+    flight.staged();
+    let mut spilled = 0;
     let kept = Arc::new(Kept::default());
     let file: Arc<dyn Staged> = Arc::clone(&kept) as _;
     for number in 0..CHUNKS {
         loop {
             if !ahead && flight.closes_abandoned() {
-                return flight.fail(larder_store::Error::closed("the flight"));
+                flight.fail(larder_store::Error::closed("the flight"));
+                return spilled;
             }
             match flight.next(ahead, false) {
                 (Next::Pull, _) => break,
@@ -96,15 +100,17 @@ async fn drive(flight: Arc<Flight>, ahead: bool, end: Result<()>) {
                     written[end - bytes.len()..].copy_from_slice(&bytes);
                     drop(written);
                     flight.spilled(&file, from, bytes.len() as u64);
+                    spilled += bytes.len() as u64;
                 }
             }
         }
-        flight.append(chunk(number));
+        flight.append(&chunk(number));
     }
     match end {
         Ok(()) => flight.finish(),
         Err(error) => flight.fail(error),
     }
+    spilled
 }
 
 /// Reads all there is, and checks each byte against its place.
@@ -118,7 +124,7 @@ async fn read(member: Member) -> (u64, Result<()>) {
         member.place(0, None),
         "who joined before the start has all of it"
     );
-    let mut body = FlightBody::new(member, false, None);
+    let mut body = FlightBody::new(member);
     let mut at = 0;
     while let Some(item) = Pin::new(&mut body).next().await {
         match item {
@@ -180,7 +186,7 @@ fn s24_s26_every_reader_gets_every_byte() {
                 let leaver = future::spawn(async move {
                     let _ = leaver.opened(|_| true).await;
                     assert!(leaver.place(0, None));
-                    let mut body = FlightBody::new(leaver, false, None);
+                    let mut body = FlightBody::new(leaver);
                     let _ = Pin::new(&mut body).next().await;
                 });
                 let readers: Vec<_> = members.map(|member| future::spawn(read(member))).collect();
@@ -197,6 +203,69 @@ fn s24_s26_every_reader_gets_every_byte() {
             RUNS,
         );
     }
+}
+
+/// A reader at its own pace never makes the flight spill, and the flight never waits for ever.
+#[test]
+fn s94_a_single_reader_spills_nothing() {
+    shuttle::check_random(
+        || {
+            let flight = Arc::new(flight(true));
+            let member = member(&flight);
+            let driven = Arc::clone(&flight);
+            let driver = future::spawn(drive(driven, false, Ok(())));
+            let (len, end) = future::block_on(read(member));
+            assert_eq!(len, CHUNKS * CHUNK);
+            end.expect("a clean end");
+            let spilled = future::block_on(driver).expect("no panic");
+            assert_eq!(spilled, 0);
+        },
+        RUNS,
+    );
+}
+
+/// Ranges of an unknown length, where nothing can be spilled: a bounded one waits for more bytes
+/// than the flight can hold, another reads slowly, a third wants the end. All get their bytes.
+#[test]
+fn s88_ranges_of_an_unknown_length_get_their_bytes() {
+    let len = CHUNKS * CHUNK;
+    let ranges = [
+        ByteRange::try_from(10..len - 10).expect("a range"),
+        ByteRange::from(CHUNK + 1..),
+        ByteRange::suffix(CHUNK + 5).expect("a range"),
+    ];
+    shuttle::check_random(
+        move || {
+            let flight = Arc::new(flight(false));
+            let members = ranges.map(|range| (member(&flight), range));
+            let driver = future::spawn(drive(Arc::clone(&flight), false, Ok(())));
+            let readers = members.map(|(member, range)| {
+                let asked = range.resolve(len).expect("within the object");
+                future::spawn(async move {
+                    let found = member.seek(range).await.expect("it is found");
+                    let (start, _) = found.expect("its bytes are there");
+                    assert_eq!(start, asked.start);
+                    let mut body = FlightBody::new(member);
+                    let mut at = start;
+                    while let Some(item) = Pin::new(&mut body).next().await {
+                        for byte in item.expect("bytes") {
+                            assert_eq!(u64::from(byte), at / CHUNK);
+                            at += 1;
+                        }
+                        future::yield_now().await;
+                    }
+                    assert_eq!(at, asked.end);
+                })
+            });
+            future::block_on(async {
+                for reader in readers {
+                    reader.await.expect("no panic");
+                }
+                driver.await.expect("no panic");
+            });
+        },
+        RUNS,
+    );
 }
 
 /// Without a spill file the slowest sets the pace, and still all get every byte.

@@ -155,30 +155,30 @@ impl Reader<'_> {
         opening: &Opening,
     ) -> Result<Option<(Option<std::ops::Range<u64>>, Body)>> {
         let range = self.ask.range;
-        let enough = match range.known() {
-            _ if range.is_full() => Some(0),
-            Some((start, end)) => Some(end.unwrap_or(start.saturating_add(1))),
-            None => None,
-        };
-        let len = member.length(opening.len, enough).await?;
-        let (start, end) = match (len, range.known()) {
-            (Some(len), _) => {
-                let range = range.resolve(len)?;
-                (range.start, Some(range.end))
+        let (start, end) = match opening.len {
+            Some(len) => {
+                let part = range.resolve(len)?;
+                // The full range ends where the source does, and not before.
+                let stop = (!range.is_full()).then_some(part.end);
+                if !member.place(part.start, stop) {
+                    return Ok(None);
+                }
+                (part.start, Some(part.end))
             }
-            (None, Some(known)) => known,
-            (None, None) => return Ok(None),
+            None => match member.seek(range).await? {
+                Some(part) => part,
+                None => return Ok(None),
+            },
         };
-        // The full range of an unknown length ends where the source does, and not before.
-        let stop = if range.is_full() { None } else { end };
-        if !member.place(start, stop) {
-            return Ok(None);
+        let idle = self.engine.settings.idle_timeout;
+        let mut body = FlightBody::new(member).within(self.engine.tasks.runtime(), idle);
+        if self.ask.refresh && range.is_full() {
+            // The caller's next read sees what its refresh has stored.
+            body = body.until_landed();
         }
-        // The caller's next read sees what its refresh has stored.
-        let until_landed = self.ask.refresh && range.is_full();
-        // Of an unknown length: it counts as it comes.
-        let counts = end.is_none().then(|| Arc::clone(&self.engine.counts));
-        let body = FlightBody::new(member, until_landed, counts);
+        if end.is_none() {
+            body = body.counted(Arc::clone(&self.engine.counts));
+        }
         let body = Body::stream(end.map(|end| end - start), body);
         Ok(Some((end.map(|end| start..end), body)))
     }

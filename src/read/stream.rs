@@ -70,9 +70,12 @@ impl Pump<'_> {
         self.memory.reserve(flight, &mut self.spill, true).await;
         // The first bytes reach the readers while the tiers are still opening their writers.
         let writing = fill.is_writing();
-        let open = fill.open(engine, &flight.key, false);
+        let open = async {
+            fill.open(engine, &flight.key, false).await;
+            fill.back(engine, flight);
+            flight.staged();
+        };
         let (first, ()) = tokio::join!(self.pull(writing), open);
-        fill.back(engine, flight);
         let mut chunk = first?;
         while let Some(bytes) = chunk {
             fill.write(engine, Some(flight), &bytes).await;
@@ -115,7 +118,7 @@ impl Pump<'_> {
             |missed: Missed| missed.error(|| format!("the source gave nothing for {idle:?}"));
         let chunk = next.map_err(late)??;
         if let Some(bytes) = &chunk {
-            flight.append(bytes.clone());
+            flight.append(bytes);
         }
         Ok(chunk)
     }
@@ -208,9 +211,7 @@ impl Spill<'_> {
         let (file, staged) = match &self.file {
             Some(file) => file,
             None => {
-                let runtime = self.engine.tasks.runtime();
-                let file =
-                    SpillFile::create(runtime, self.engine.settings.spool_dir.clone()).await?;
+                let file = SpillFile::create(&self.engine.spill).await?;
                 let staged: Arc<dyn Staged> = Arc::clone(&file) as _;
                 self.file.insert((file, staged))
             }

@@ -6,11 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use larder_store::{Error, Result, Staged};
+use larder_store::{ByteRange, Error, Result, Staged};
 
 use super::{Carrier, Flight, Opening, Over, Phase};
 use crate::{
-    read::spool::{Read, Spool, held_up},
+    read::spool::{Read, Spool},
     sync::lock,
 };
 
@@ -126,30 +126,22 @@ impl Member {
         Poll::Ready(Some(seen))
     }
 
-    /// Waits until the object's length is known, the source has ended, or `enough` bytes came.
-    /// Gives the length, where it is known. Cancel safe.
-    pub(crate) async fn length(
-        &self,
-        known: Option<u64>,
-        enough: Option<u64>,
-    ) -> Result<Option<u64>> {
+    /// Begins to read at `offset`. `false` when bytes it needs are gone.
+    pub(crate) fn place(&self, offset: u64, stop: Option<u64>) -> bool {
+        self.change(|spool| spool.place(self.id, offset, stop))
+    }
+
+    /// Begins to read a range of an object whose length nobody knows. Waits until enough of it came
+    /// and gives its start and, where it is known, its end. `None` when bytes of it are gone. Cancel
+    /// safe.
+    pub(crate) async fn seek(&self, range: ByteRange) -> Result<Option<(u64, Option<u64>)>> {
+        if !self.change(|spool| spool.seek(self.id, range)) {
+            return Ok(None);
+        }
         poll_fn(|cx| {
             let mut state = lock(&self.flight.state);
-            if known.is_some() {
-                return Poll::Ready(Ok(known));
-            }
-            if let Some(Ok(())) = state.spool.outcome() {
-                return Poll::Ready(Ok(Some(state.spool.end())));
-            }
-            if state.spool.is_cut(self.id) {
-                return Poll::Ready(Err(held_up()));
-            }
-            // Before a failure of the source: that comes after the bytes.
-            if enough.is_some_and(|enough| state.spool.end() >= enough) {
-                return Poll::Ready(Ok(None));
-            }
-            if let Some(Err(error)) = state.spool.outcome() {
-                return Poll::Ready(Err(error.clone()));
+            if let Some(found) = state.spool.sought(self.id, range) {
+                return Poll::Ready(found.map(Some));
             }
             let before = state.spool.wait(self.id, cx.waker());
             drop(state);
@@ -157,11 +149,6 @@ impl Member {
             Poll::Pending
         })
         .await
-    }
-
-    /// Begins to read at `offset`. `false` when bytes it needs are gone.
-    pub(crate) fn place(&self, offset: u64, stop: Option<u64>) -> bool {
-        self.change(|spool| spool.place(self.id, offset, stop))
     }
 
     pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Read {
