@@ -213,7 +213,11 @@ mod tests {
         }
         assert!(matches!(flight.next(true, true), (Next::Pull, _)));
         flight.finish();
-        FlightBody::new(member, IDLE)
+        FlightBody::new(member).within(&runtime(), IDLE)
+    }
+
+    fn runtime() -> Runtime {
+        Runtime::new(tokio::runtime::Handle::current()).expect("it has timers")
     }
 
     #[tokio::test(start_paused = true)]

@@ -247,10 +247,13 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 mod tests {
     use std::sync::mpsc;
 
+    use tokio::{runtime::Handle, task::spawn_blocking};
+
     use super::*;
 
     fn space(total: u64, idle: Duration) -> Arc<SpillSpace> {
-        Arc::new(SpillSpace::new(std::env::temp_dir(), total, idle))
+        let runtime = Runtime::new(Handle::current()).expect("it has timers");
+        Arc::new(SpillSpace::new(runtime, std::env::temp_dir(), total, idle))
     }
 
     /// Runs on a runtime with one blocking thread, which is busy until the sender is dropped.
