@@ -367,12 +367,6 @@ impl Builder {
         });
         let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
-        let spill = SpillSpace::new(
-            runtime.clone(),
-            settings.spool_dir.clone(),
-            settings.spool_disk_total,
-            settings.idle_timeout,
-        );
         Cache::new(Engine {
             order: commit_order(&tiers),
             policy: self.policy,
@@ -389,13 +383,13 @@ impl Builder {
                 settings.behind_queue_max,
                 settings.behind_bytes_max,
             ),
-            tasks: Tasks::new(runtime, Arc::clone(&counts)),
+            tasks: Tasks::new(runtime.clone(), Arc::clone(&counts)),
             refreshes: Pool::new(settings.refreshes_max, settings.refresh_queue_max),
             fetches: Arc::new(Semaphore::new(
                 settings.fetches_max.min(Semaphore::MAX_PERMITS),
             )),
             memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
-            spill: Arc::new(spill),
+            spill: Arc::new(SpillSpace::new(runtime.clone(), &settings)),
             closed: AtomicBool::new(false),
             dice: Dice::new(seed),
             counts,

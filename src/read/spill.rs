@@ -14,6 +14,7 @@ use larder_store::{BoxError, Error, ErrorKind, Reply, Result, Staged};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::{
+    engine::Settings,
     runtime::Runtime,
     sync::{AtomicU64, Mutex, Ordering, lock},
     within::within,
@@ -35,14 +36,14 @@ pub(crate) struct SpillSpace {
 }
 
 impl SpillSpace {
-    /// Files in `dir` of `total` bytes together. Each step on one has a second, or a quarter of the
-    /// time for which a flight may be silent.
-    pub(crate) fn new(runtime: Runtime, dir: PathBuf, total: u64, idle: Duration) -> Self {
+    /// Files in `spool_dir` of `spool_disk_total` bytes together. Each step on one has a second, or
+    /// a quarter of the idle time-out where that is shorter.
+    pub(crate) fn new(runtime: Runtime, settings: &Settings) -> Self {
         Self {
             runtime,
-            dir,
-            step: STEP_MAX.min(idle / 4),
-            total,
+            dir: settings.spool_dir.clone(),
+            step: STEP_MAX.min(settings.idle_timeout / 4),
+            total: settings.spool_disk_total,
             used: AtomicU64::new(0),
         }
     }
@@ -253,7 +254,12 @@ mod tests {
 
     fn space(total: u64, idle: Duration) -> Arc<SpillSpace> {
         let runtime = Runtime::new(Handle::current()).expect("it has timers");
-        Arc::new(SpillSpace::new(runtime, std::env::temp_dir(), total, idle))
+        let settings = Settings {
+            idle_timeout: idle,
+            spool_disk_total: total,
+            ..Settings::default()
+        };
+        Arc::new(SpillSpace::new(runtime, &settings))
     }
 
     /// Runs on a runtime with one blocking thread, which is busy until the sender is dropped.
