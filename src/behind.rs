@@ -7,6 +7,8 @@
 //! 3. The memory held, waiting or being written, stays within `bytes_max`, the keys within the
 //!    queue's limit. What is counted is what is held: small chunks, and attributes, are copied, so
 //!    that none keeps a large buffer in memory.
+//! 4. What was queued in an earlier generation of the bus does not stay in a shared tier: this
+//!    process may have missed a `clear`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,7 +20,7 @@ use crate::{
     counters::count,
     engine::Engine,
     pack::Packer,
-    read::{lane::remove, refence::refence_others},
+    read::{fill::recall, lane::remove, refence::refence_others},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -43,6 +45,8 @@ struct Job {
     draft: Draft,
     held: Held,
     forgotten: Arc<AtomicBool>,
+    /// The generation of the bus in which it was queued.
+    generation: u64,
 }
 
 /// Bytes held for a write behind, counted against the queue's limit until they are dropped.
@@ -101,6 +105,7 @@ impl Behind {
             draft,
             held,
             forgotten: Arc::default(),
+            generation: engine.generation(),
         };
         let mut keys = lock(&this.keys);
         let is_new = !keys.contains_key(key);
@@ -212,6 +217,11 @@ impl Worker {
 
     async fn write(&self, job: Job) -> Result<()> {
         let (engine, place) = (&self.engine, &self.engine.tiers[job.tier]);
+        let is_past = || place.tier.shared && engine.is_past(job.generation);
+        if is_past() {
+            count(&engine.counts.behind_dropped);
+            return Ok(());
+        }
         let key = self.key.as_key();
         let open = || place.store().set_with_writer(key, job.draft);
         let mut writer = place.attempt("opening a writer", open).await?;
@@ -226,16 +236,21 @@ impl Worker {
             consume_budget().await;
         }
         let turn = engine.turns.take(&self.key).await;
-        if !job.forgotten.load(Ordering::Acquire) {
+        if is_past() {
+            count(&engine.counts.behind_dropped);
+        } else if !job.forgotten.load(Ordering::Acquire) {
             let commit = place.attempt("committing", || writer.commit()).await;
             match commit {
                 Ok(Commit::Done(metadata)) => {
                     count(&place.counts.fills);
+                    let version = metadata.map(|metadata| metadata.version());
+                    let changed = [(place.index, version)];
+                    if is_past() {
+                        recall(engine, &self.key, &changed).await;
+                    }
                     // Flights that are under way began after what was queued.
                     let others = engine.flights.others(&self.key, None);
                     if !others.is_empty() {
-                        let version = metadata.map(|metadata| metadata.version());
-                        let changed = [(place.index, version)];
                         refence_others(engine, &self.key, &changed, &others).await;
                     }
                 }

@@ -198,9 +198,25 @@ impl Cache {
         write::delete(self.engine(), KeyBuf::new(key)?).await
     }
 
-    /// Deletes everything that is there when it is called. `Unsupported`, and nothing is deleted,
-    /// where a tier cannot list its keys. With a bus the others check all they hold before they
-    /// serve it, and store nothing of what they are fetching when they hear of it.
+    /// Deletes everything that is in the tiers when it is called.
+    ///
+    /// With a [bus](crate::Builder::bus) and a shared tier it first tells the other processes and
+    /// waits for the [`bus_bound`](crate::Builder::bus_bound), so it takes that much longer: by then
+    /// no process stores in a shared tier what it began to fetch before. Then it deletes. When it
+    /// has returned `Ok`, no process serves what was there past the bound.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported` where a tier cannot list its keys; nothing was deleted.
+    /// - `Unavailable` where the bus took no message: what was found is deleted, but the private
+    ///   tiers of other processes may still hold it, and these processes may have stored again what
+    ///   they were fetching. Clear again when the bus is back.
+    /// - `Closed` where a `close` ran out of time before anything was deleted.
+    /// - Otherwise the first failure of a tier. The other keys and tiers are deleted all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// The clear goes on in the background once it was polled.
     pub async fn clear(&self) -> Result<()> {
         self.engine().check_open()?;
         write::clear(self.engine()).await

@@ -12,7 +12,7 @@ use larder_store::{Draft, Error, ErrorKind, Header, KeyBuf, Result};
 use tokio::task::coop::consume_budget;
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, refused},
     policy::Policy,
     read::{
         fill::{Fill, Published},
@@ -237,24 +237,17 @@ pub(crate) async fn clear(engine: &Arc<Engine>) -> Result<()> {
 }
 
 async fn clear_all(engine: Arc<Engine>) -> Result<()> {
-    engine.flights.retire_all();
-    for key in engine.behind.keys() {
-        engine.behind.forget(&key);
+    let announced = engine.announce_clear().await;
+    if engine.tasks.cut.is_cancelled() {
+        return Err(refused(
+            ErrorKind::Closed,
+            "the cache was closed before anything was cleared",
+        ));
     }
-    // What is in its commit phase now was begun before, and may not be in any list yet. What is
-    // suspect may be gone from its tier, and then is in no list either.
-    let mut result = Ok(());
-    let unlisted = engine
-        .turns
-        .keys()
-        .into_iter()
-        .chain(engine.suspects.keys());
-    for key in unlisted {
-        let turn = engine.turns.take(&key);
-        result = result.and(delete_in_turn(&engine, &key, turn).await);
-        consume_budget().await;
-    }
+    // What is suspect may be gone from its tier, and then is in no list.
+    let mut result = delete_each(&engine, engine.suspects.keys()).await;
     for &tier in &engine.order {
+        result = result.and(outdate(&engine).await);
         let overflows = engine.suspects.overflows(tier);
         let cleared = clear_tier(&engine, tier).await;
         if cleared.is_ok() {
@@ -262,8 +255,31 @@ async fn clear_all(engine: Arc<Engine>) -> Result<()> {
         }
         result = result.and(cleared);
     }
-    // Once, instead of each key.
-    result.and(engine.tell_all().await)
+    // Once, instead of each key. Other processes may have copied entries of a shared tier before
+    // they were deleted there.
+    result.and(announced).and(engine.tell_all().await)
+}
+
+/// Sees to it that nothing which was begun before is stored in a tier that is about to be cleared:
+/// it may hold an object that was in a tier before, and that no list names any more.
+async fn outdate(engine: &Arc<Engine>) -> Result<()> {
+    engine.flights.retire_all();
+    for key in engine.behind.keys() {
+        engine.behind.forget(&key);
+    }
+    // What is in its commit phase now was not stopped, and may not be in any list yet.
+    delete_each(engine, engine.turns.keys()).await
+}
+
+/// Deletes these keys one by one; gives the first failure.
+async fn delete_each(engine: &Arc<Engine>, keys: Vec<KeyBuf>) -> Result<()> {
+    let mut result = Ok(());
+    for key in keys {
+        let turn = engine.turns.take(&key);
+        result = result.and(delete_in_turn(engine, &key, turn).await);
+        consume_budget().await;
+    }
+    result
 }
 
 async fn clear_tier(engine: &Arc<Engine>, tier: usize) -> Result<()> {

@@ -13,6 +13,9 @@
 //! 3. Every message that is lost is followed by a new generation, at the latest a `bus_bound` after
 //!    its verb returned. [`Pace`] parts that time; `docs/architecture.md` has the proof.
 //! 4. Queues and tables are bounded. What does not fit costs a generation, never a message.
+//! 5. What a flight or a queued write brings to a shared tier was begun in the generation that runs
+//!    when it has been committed. Otherwise it is not stored there, or is taken back: this process
+//!    may have missed a `clear`.
 
 mod inbox;
 mod listen;
@@ -27,7 +30,10 @@ use std::{
 };
 
 use larder_store::{ErrorKind, Header, KeyBuf, Result, Timestamp};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use self::{inbox::Inbox, outbox::Outbox, trust::Trust};
 use crate::{
@@ -216,6 +222,12 @@ impl Engine {
         since.generation == bus.generation(self) || since.at.is_some_and(is_young)
     }
 
+    /// Whether another generation has begun since this one: a `clear` may have been missed
+    /// meanwhile.
+    pub(crate) fn is_past(&self, generation: u64) -> bool {
+        generation != self.generation()
+    }
+
     /// Whether an entry of a tier is known to be current, as far as its lifetimes do not decide.
     #[inline]
     pub(crate) fn trusts(&self, place: &Place, header: &Header, now: Timestamp) -> bool {
@@ -249,6 +261,41 @@ impl Engine {
         match &self.bus {
             Some(bus) => self.told(bus, bus.outbox.push_all()).await,
             None => Ok(()),
+        }
+    }
+
+    /// Tells the others that a `clear` begins, and waits until each of them has heard it or knows
+    /// that it may have missed something. After that no process stores in a shared tier what it
+    /// began to fetch before.
+    ///
+    /// A process that lost the message finds that out within the bound, as for any other message.
+    /// Without a bus or without a shared tier nothing is told here and nothing waits.
+    ///
+    /// `Unavailable` when the bus did not take the message within the bound. A `close` that cuts
+    /// its tasks ends the wait.
+    pub(crate) async fn announce_clear(&self) -> Result<()> {
+        let Some(bus) = &self.bus else { return Ok(()) };
+        if !self.tiers.iter().any(|place| place.tier.shared) {
+            return Ok(());
+        }
+        let bound = bus.pace.bound;
+        let heard = async {
+            let ticket = bus.outbox.push_all();
+            let sent = bus.outbox.sent(ticket);
+            if within(self.tasks.runtime(), bound, sent).await.is_err() {
+                return Err(refused(
+                    ErrorKind::Unavailable,
+                    "the keys that were found are deleted, but the bus took no message before: \
+                     other processes may have stored again what they were fetching",
+                ));
+            }
+            sleep(bound).await;
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            () = self.tasks.cut.cancelled() => Ok(()),
+            heard = heard => heard,
         }
     }
 

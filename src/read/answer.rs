@@ -7,7 +7,7 @@ use larder_store::{Body, Error, Header, KeyBuf, Metadata, Object, Result, Timest
 use tokio::task::yield_now;
 
 use super::{
-    fill::Fill,
+    fill::{Fill, recall},
     flight::{Carrier, Flight, Opening},
     lane::Lane,
     look::{Hit, Seat},
@@ -297,7 +297,9 @@ async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: Bytes) {
 /// has two flights at most, and a write behind for each tier.
 const REFENCES_MAX: usize = 4;
 
-/// Publishes in the key's turn, unless something newer has come.
+/// Publishes in the key's turn, unless something newer has come. A flight that outlived its
+/// generation leaves nothing in a shared tier: this process may have missed a `clear`. Its private
+/// copies are checked before they are served.
 async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_fetched: bool) {
     // An answer outdates older flights also where nothing is to be stored.
     if fill.is_empty() && !(is_fetched && engine.flights.has_demoted()) {
@@ -316,8 +318,16 @@ async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_
                 let older = others.iter().filter(|other| other.is_older(flight));
                 older.for_each(|other| other.outdate());
             }
+            let generation = flight.since().generation;
+            let shares = !engine.is_past(generation);
+            if !shares {
+                fill.leave_shared(engine);
+            }
             // What fails is counted by the tier; the readers have their bytes.
             let published = fill.commit(engine, &flight.key).await;
+            if shares && engine.is_past(generation) {
+                Box::pin(recall(engine, &flight.key, &published.changed)).await;
+            }
             if !others.is_empty() {
                 let changed = published.changed;
                 Box::pin(refence_others(engine, &flight.key, &changed, &others)).await;

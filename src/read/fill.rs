@@ -64,8 +64,7 @@ impl Fill {
 
     /// Whether some tier takes the bytes.
     pub(crate) fn is_writing(&self) -> bool {
-        let takes = |step: &Step| matches!(step, Step::Open | Step::Writing { .. } | Step::Hold(_));
-        self.lanes.iter().any(|lane| takes(&lane.step))
+        self.lanes.iter().any(Lane::adds)
     }
 
     /// Whether other processes will find what is published.
@@ -175,6 +174,19 @@ impl Fill {
         sort(engine, &mut self.lanes);
     }
 
+    /// Gives up the lanes that would add something to a shared tier. Older copies there still go,
+    /// and entries that are still there are still renewed: neither brings anything back.
+    pub(crate) fn leave_shared(&mut self, engine: &Engine) {
+        self.lanes.retain_mut(|lane| {
+            if !lane.adds() || !engine.tiers[lane.tier].tier.shared {
+                return true;
+            }
+            // Dropping the writer aborts it, without a wait.
+            lane.step = Step::Delete;
+            lane.older
+        });
+    }
+
     /// Publishes, once. To be called under the key's turn.
     pub(crate) async fn commit(&mut self, engine: &Arc<Engine>, key: &KeyBuf) -> Published {
         let mut done = Published::default();
@@ -230,6 +242,20 @@ impl Fill {
     }
 }
 
+/// Takes back what was added to shared tiers, or queued for them, and tells the other processes. To
+/// be called under the key's turn.
+pub(crate) async fn recall(engine: &Engine, key: &KeyBuf, changed: &[Change]) {
+    let is_shared = |tier: usize| engine.tiers[tier].tier.shared;
+    engine.behind.forget_in(key, is_shared);
+    let is_there = |&&(tier, version): &&Change| is_shared(tier) && version.is_some();
+    let shared: Vec<_> = changed.iter().filter(is_there).copied().collect();
+    if !shared.is_empty() {
+        take_back(engine, key, shared).await;
+        // They may have copied it.
+        engine.tell_behind(key);
+    }
+}
+
 /// Something newer was found: what was published is taken back, and what is above adds nothing.
 async fn give_way(engine: &Engine, key: &KeyBuf, published: Vec<Change>, above: Vec<Lane>) {
     take_back(engine, key, published).await;
@@ -253,7 +279,7 @@ async fn together<F: Future<Output = ()>>(mut futures: impl Iterator<Item = F>) 
     }
 }
 
-/// Removes what a superseded fill has published, where it is still that.
+/// Removes what a fill has published, where it is still that.
 async fn take_back(engine: &Engine, key: &KeyBuf, published: Vec<Change>) {
     for (tier, version) in published {
         let place = &engine.tiers[tier];

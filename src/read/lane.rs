@@ -90,12 +90,14 @@ impl Lane {
         matches!(self.step, Step::Open)
     }
 
+    /// Whether the lane brings the object to its tier.
+    pub(super) fn adds(&self) -> bool {
+        matches!(self.step, Step::Open | Step::Writing { .. } | Step::Hold(_))
+    }
+
     /// Whether the tier is to have the object when the lane has settled.
     pub(crate) fn keeps(&self) -> bool {
-        match self.step {
-            Step::Open | Step::Writing { .. } | Step::Hold(_) | Step::Touch => true,
-            Step::Delete | Step::Failed(_) => false,
-        }
+        self.adds() || matches!(self.step, Step::Touch)
     }
 }
 

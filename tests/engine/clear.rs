@@ -140,6 +140,37 @@ async fn a_promotion_that_begins_during_a_clear_brings_nothing_back() {
     assert_empty(&cache, &tiers).await;
 }
 
+/// A read finds the object in the lowest tier, which evicts it before the clear lists it.
+#[tokio::test(start_paused = true)]
+async fn a_promotion_of_what_is_evicted_during_a_clear_brings_nothing_back() {
+    let (tiers, origin) = (three(), Origin::default());
+    let cache = stack(&tiers);
+    cache.insert(KEY, "a", Draft::new()).await.unwrap();
+    evict(tiers[0].inner()).await;
+    evict(tiers[1].inner()).await;
+    // The clear waits for a commit of another key before it lists anything.
+    tiers[0].faults().on(Op::Commit).inject(Fault::Stall);
+    let other = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.insert("other", "b", Draft::new()).await }
+    });
+    stalled(&tiers[0], 1).await;
+    let clear = clearing(&cache);
+    breathe().await;
+    tiers[1].faults().on(Op::Set).inject(Fault::Stall);
+    let reader = reading(&cache, origin.gives("unused"));
+    stalled(&tiers[1], 1).await;
+    evict(tiers[2].inner()).await;
+    tiers[0].faults().release();
+    other.await.unwrap().unwrap();
+    clear.await.unwrap().unwrap();
+    tiers[1].faults().release();
+    assert_eq!(reader.await.unwrap(), "a");
+    // A retired flight is in no table.
+    breathe().await;
+    assert_empty(&cache, &tiers).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_queued_to_be_written_behind_never_lands_after_a_clear() {
     let (upper, lower) = (faulty(), faulty());

@@ -20,7 +20,7 @@ use super::{
 use crate::support::SECOND;
 
 /// Who published first, second and so on.
-fn publishers(world: &World) -> Vec<u64> {
+pub(super) fn publishers(world: &World) -> Vec<u64> {
     let mut publishers = Vec::new();
     for message in world.line.messages() {
         if !publishers.contains(&message.publisher) {

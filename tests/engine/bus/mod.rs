@@ -1,6 +1,8 @@
 //! Several processes, each with private tiers, over one shared store that is their bus.
 
 mod checks;
+mod clears;
+mod drawn;
 mod ends;
 mod fills;
 mod line;

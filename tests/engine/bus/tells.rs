@@ -56,7 +56,7 @@ async fn a_refresh_that_is_asked_for_reaches_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clear_is_one_message() {
+async fn a_clear_is_one_message_before_it_and_one_after_it() {
     let world = World::new();
     let (a, b) = (world.process().await, world.process().await);
     for number in 0..50 {
@@ -66,7 +66,7 @@ async fn a_clear_is_one_message() {
     spread("v1", &a, &[&b]).await;
     let before = world.line.said().len();
     a.clear().await.unwrap();
-    assert_eq!(world.line.said()[before..], [Notice::All]);
+    assert_eq!(world.line.said()[before..], [Notice::All, Notice::All]);
     sleep(SOON).await;
     assert_eq!(get(&b).await, None);
     assert_eq!(b.counters().bus_checked, 1);
