@@ -19,7 +19,7 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    any::<[bool; 7]>().prop_map(
+    any::<[bool; 8]>().prop_map(
         |[
             behind,
             shared,
@@ -28,6 +28,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             abandon,
             no_negatives,
             second_hit,
+            several,
         ]| Settings {
             behind,
             shared,
@@ -36,6 +37,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             abandon,
             no_negatives,
             second_hit,
+            several,
         },
     )
 }

@@ -31,6 +31,7 @@ impl Script {
             abandon: digits.flag(),
             no_negatives: digits.flag(),
             second_hit: digits.flag(),
+            several: digits.flag(),
         };
         let mut tasks = vec![Vec::new(); TASKS_MAX];
         for op in rest.chunks_exact(4).take(OPS_MAX) {

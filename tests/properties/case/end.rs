@@ -1,6 +1,6 @@
 //! How every run ends: all that is stalled goes on, nothing stays, and nothing is left behind.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use larder::InFlight;
 use tokio::time::{sleep, timeout};
@@ -14,26 +14,34 @@ use super::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl World {
-    pub(crate) async fn end(&self) {
-        for faults in &self.faults {
+    pub(crate) async fn end(worlds: &[Arc<Self>]) {
+        for faults in worlds.iter().flat_map(|world| &world.faults) {
             faults.clear();
             faults.release();
         }
         // A write whose caller left is in no table before its commit.
         sleep(MINUTE).await;
-        if !self.rest(|| true).await {
-            let flying = self.cache.in_flight();
-            self.wrong(&format!("never at rest: {flying:?}"));
+        for world in worlds {
+            if !world.rest(|| true).await {
+                let flying = world.cache.in_flight();
+                world.wrong(&format!("never at rest: {flying:?}"));
+            }
         }
         // Whatever is found obeys the history too.
-        for key in 0..KEYS {
-            self.get(key, Part::Whole, Patience::Stays).await;
+        for world in worlds {
+            for key in 0..KEYS {
+                world.get(key, Part::Whole, Patience::Stays).await;
+            }
         }
-        self.clear().await;
-        match timeout(LONG, self.cache.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.wrong(&format!("it does not close: {error}")),
-            Err(_) => self.wrong("it hangs at its close"),
+        for world in worlds {
+            world.clear().await;
+        }
+        for world in worlds {
+            match timeout(LONG, world.cache.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => world.wrong(&format!("it does not close: {error}")),
+                Err(_) => world.wrong("it hangs at its close"),
+            }
         }
     }
 

@@ -4,7 +4,11 @@
 //! in its entity tag, so that bytes and metadata that do not belong together are seen. Every step
 //! of the history has a moment, a count of steps. A value may not be read if something replaced
 //! it, began after the value was made, and had returned before the read began. A fetched value is
-//! made when its fetch begins: one begun before a delete may not come back after it.
+//! made when its fetch begins: one begun before a delete may not come back after it. When the
+//! origin says "not modified" of a value, it is made again.
+//!
+//! Where two caches share a tier, what one of them replaced the other may read until the bound of
+//! their bus is over, and for as long as it likes where the shared tier did not take the change.
 
 use std::{
     collections::HashMap,
@@ -12,6 +16,7 @@ use std::{
 };
 
 use larder::{EntityTag, Header};
+use tokio::time::{Duration, Instant};
 
 use super::ops::Part;
 
@@ -49,18 +54,26 @@ pub(crate) enum Standing {
 }
 
 struct Replacement {
+    process: usize,
     /// None is every key.
     key: Option<u8>,
     what: &'static str,
     began: u64,
     ended: Option<u64>,
+    /// When it binds the other process.
+    elsewhere: Option<Instant>,
 }
+
+/// The bound of the bus, by default, and what chained timers may be late.
+const BOUND: Duration = Duration::from_millis(5_010);
 
 /// A read that gave an answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Read {
+    pub(crate) process: usize,
     pub(crate) key: u8,
     pub(crate) began: u64,
+    pub(crate) at: Instant,
     pub(crate) part: Part,
     /// From a tier.
     pub(crate) hit: bool,
@@ -114,6 +127,16 @@ impl History {
         }
     }
 
+    /// The origin says that a value is still right, in a fetch that begins now.
+    pub(crate) fn confirmed(&self, number: u64) {
+        let now = self.tick();
+        if let Some(made) =
+            (self.events().values.get_mut(&number)).and_then(|value| value.made.as_mut())
+        {
+            *made = now;
+        }
+    }
+
     /// The commit of a value begins.
     pub(crate) fn commits(&self, number: u64) {
         if let Some(value) = self.events().values.get_mut(&number) {
@@ -122,22 +145,26 @@ impl History {
     }
 
     /// Something that replaces what is there begins; its place.
-    pub(crate) fn replaces(&self, key: Option<u8>, what: &'static str) -> usize {
+    pub(crate) fn replaces(&self, process: usize, key: Option<u8>, what: &'static str) -> usize {
         let began = self.tick();
         let mut events = self.events();
         events.replacements.push(Replacement {
+            process,
             key,
             what,
             began,
             ended: None,
+            elsewhere: None,
         });
         events.replacements.len() - 1
     }
 
-    /// It has returned.
-    pub(crate) fn replaced(&self, place: usize) {
+    /// It has returned; `shared` where it is acknowledged and the shared tier took it, too.
+    pub(crate) fn replaced(&self, place: usize, shared: bool) {
         let now = self.tick();
-        self.events().replacements[place].ended = Some(now);
+        let replacement = &mut self.events().replacements[place];
+        replacement.ended = Some(now);
+        replacement.elsewhere = shared.then(|| Instant::now() + BOUND);
     }
 
     /// A read gave these bytes and came to their end.
@@ -223,23 +250,28 @@ impl Events {
             }
             _ => {}
         }
-        match self.replacement(value, began) {
+        match self.replacement(value, read) {
             Some(by) => Err(format!(
-                "value {number}, made at {:?}, was read at {began}, though a {} from {} to {:?} \
-                 replaced it",
-                value.made, by.what, by.began, by.ended
+                "value {number}, made at {:?}, was read at {began} in {}, though a {} from {} to \
+                 {:?} in {} replaced it",
+                value.made, read.process, by.what, by.began, by.ended, by.process
             )),
             None => Ok((number, value)),
         }
     }
 
     /// What replaced a value before a read of this moment, if anything did.
-    fn replacement(&self, value: &Value, began: u64) -> Option<&Replacement> {
+    fn replacement(&self, value: &Value, read: Read) -> Option<&Replacement> {
         let made = value.made?;
         self.replacements.iter().find(|replacement| {
+            let binds = if replacement.process == read.process {
+                replacement.ended.is_some_and(|ended| ended < read.began)
+            } else {
+                replacement.elsewhere.is_some_and(|from| from < read.at)
+            };
             (replacement.key).is_none_or(|key| key == value.key)
                 && made < replacement.began
-                && replacement.ended.is_some_and(|ended| ended < began)
+                && binds
         })
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) no_negatives: bool,
     /// A lower hit is copied upwards only when it is the second.
     pub(crate) second_hit: bool,
+    /// Two caches share the last tier, which is their bus, and do every other task each.
+    pub(crate) several: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

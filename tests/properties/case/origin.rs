@@ -7,7 +7,7 @@ use futures_util::{future::BoxFuture, stream};
 use larder::{Error, ErrorKind, FetchContext, Fetched, Result};
 
 use super::{
-    history::{History, Standing, body, tag},
+    history::{History, Standing, body, number, tag},
     ops::{Len, Outcome},
     panics,
 };
@@ -32,7 +32,11 @@ pub(crate) fn origin(
 
 impl Order {
     async fn fetch(self, history: &History, context: &FetchContext) -> Result<Fetched> {
-        if self.outcome == Outcome::Unchanged && context.etag().is_some() {
+        let known = context.stale().and_then(|stale| number(stale));
+        if self.outcome == Outcome::Unchanged
+            && let Some(known) = known
+        {
+            history.confirmed(known);
             tokio::task::yield_now().await;
             // The value stays what it is, and so does its tag.
             return Ok(self.stored(Fetched::not_modified()));

@@ -7,15 +7,15 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use larder::{
-    Body, Cache, Clock, Draft, Error, ErrorKind, Fetch, ManualClock, Memory, OnAbandon, Policy,
-    Promote, Request, Response, Result, Store, StoreExt, Tier, Timestamp, Written,
+    Body, Builder, Cache, Clock, Draft, Error, ErrorKind, Fetch, ManualClock, Memory, OnAbandon,
+    Policy, Promote, Request, Response, Result, Store, StoreExt, Tier, Timestamp, Written,
 };
 use larder_conformance::{Fault, Faults, Faulty, Model, Op as StoreOp};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     history::{History, Read, body, number, tag},
-    ops::{Declared, End, Len, Op, Part, Patience, Script, TierKind},
+    ops::{Declared, End, Len, Op, Part, Patience, Script, Settings, TierKind},
     origin::{Order, origin},
     panics,
 };
@@ -28,7 +28,12 @@ const TTL: Duration = Duration::from_secs(60);
 const STALE: Duration = Duration::from_secs(60);
 const STALE_IF_ERROR: Duration = Duration::from_secs(120);
 
+/// Longer than a subscription takes, and the first messages.
+const LISTENING: Duration = Duration::from_secs(10);
+
+/// A process: its cache, and what it shares with the other one.
 pub(crate) struct World {
+    process: usize,
     pub(crate) cache: Cache,
     clock: ManualClock,
     pub(crate) stores: Vec<Arc<dyn Store>>,
@@ -47,10 +52,14 @@ pub(crate) fn run(script: &Script) -> Result<(), String> {
         .build()
         .map_err(|error| error.to_string())?;
     let verdict = runtime.block_on(async {
-        let world = Arc::new(World::new(script).map_err(|error| error.to_string())?);
-        let tasks: Vec<_> = (script.tasks.iter().cloned())
-            .map(|ops| {
-                let world = Arc::clone(&world);
+        let worlds = World::all(script).map_err(|error| error.to_string())?;
+        if worlds.len() > 1 {
+            // They have heard each other.
+            sleep(LISTENING).await;
+        }
+        let tasks: Vec<_> = (script.tasks.iter().cloned().enumerate())
+            .map(|(task, ops)| {
+                let world = Arc::clone(&worlds[task % worlds.len()]);
                 tokio::spawn(async move {
                     for op in ops {
                         let done = timeout(LONG, world.act(op)).await;
@@ -64,8 +73,8 @@ pub(crate) fn run(script: &Script) -> Result<(), String> {
         for task in tasks {
             task.await.map_err(|error| error.to_string())?;
         }
-        world.end().await;
-        world.history.verdict()
+        World::end(&worlds).await;
+        worlds[0].history.verdict()
     });
     verdict?;
     if panics::seen() == panicked {
@@ -76,36 +85,44 @@ pub(crate) fn run(script: &Script) -> Result<(), String> {
 }
 
 impl World {
-    fn new(script: &Script) -> Result<Self> {
-        let (mut stores, mut faults) = (Vec::new(), Vec::new());
+    /// The processes of a script: one, or two over one shared tier.
+    fn all(script: &Script) -> Result<Vec<Arc<Self>>> {
+        let history = Arc::new(History::default());
         let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
-        let policy = Policy::new()
-            .ttl(TTL)
-            .stale_while_revalidate(STALE)
-            .stale_if_error(STALE_IF_ERROR)
-            .negative_ttl(Duration::from_secs(30));
-        let mut builder = Cache::builder().clock(clock.clone()).policy(policy).seed(1);
+        let last = *script.tiers.last().expect("a script has tiers");
+        let shared = store(last, &clock)?;
+        (0..1 + usize::from(script.settings.several))
+            .map(|process| {
+                let world = Self::new(script, process, &clock, &shared, &history)?;
+                Ok(Arc::new(world))
+            })
+            .collect()
+    }
+
+    fn new(
+        script: &Script,
+        process: usize,
+        clock: &ManualClock,
+        last: &Arc<dyn Store>,
+        history: &Arc<History>,
+    ) -> Result<Self> {
+        let (mut stores, mut faults) = (Vec::new(), Vec::new());
         let settings = script.settings;
-        if settings.small_window {
-            builder = builder.spool_memory(128 << 10);
-        }
-        if settings.no_spill {
-            builder = builder.spool_disk_max(0);
-        }
-        if settings.abandon {
-            builder = builder.on_abandon(OnAbandon::Abort);
-        }
+        let mut builder = builder(settings, clock);
         for (index, kind) in script.tiers.iter().enumerate() {
-            let store = store(*kind, &clock)?;
+            let is_last = index + 1 == script.tiers.len();
+            let store = match is_last {
+                true => Arc::clone(last),
+                false => store(*kind, clock)?,
+            };
             let faulty = Faulty::new(Arc::clone(&store));
             faults.push(faulty.faults().clone());
             stores.push(store);
-            let is_last = index + 1 == script.tiers.len();
             let mut tier = Tier::new(faulty);
             if is_last && settings.behind {
                 tier = tier.behind();
             }
-            if is_last && settings.shared {
+            if is_last && (settings.shared || settings.several) {
                 tier = tier.shared();
             }
             if index == 0 && settings.no_negatives {
@@ -116,12 +133,16 @@ impl World {
             }
             builder = builder.tier(tier);
         }
+        if settings.several {
+            builder = builder.bus(Arc::clone(last));
+        }
         Ok(Self {
+            process,
             cache: builder.build()?,
-            clock,
+            clock: clock.clone(),
             stores,
             faults,
-            history: Arc::new(History::default()),
+            history: Arc::clone(history),
             fair: script.is_fair(),
         })
     }
@@ -174,17 +195,17 @@ impl World {
                 end,
             } => self.write(key, len, declared, end).await,
             Op::Delete { key, patience } => {
-                let place = self.history.replaces(Some(key), "delete");
+                let place = self.replaces(Some(key), "delete");
                 let name = name(key);
-                if leave(self.cache.delete(&name), patience).await.is_some() {
-                    // Also where a tier failed: it is suspect, and not read.
-                    self.history.replaced(place);
+                if let Some(deleted) = leave(self.cache.delete(&name), patience).await {
+                    // Also where a tier failed: it is suspect, and not read here.
+                    self.history.replaced(place, deleted.is_ok());
                 }
             }
             Op::Clear => {
-                let place = self.history.replaces(None, "clear");
+                let place = self.replaces(None, "clear");
                 if self.cache.clear().await.is_ok() {
-                    self.history.replaced(place);
+                    self.history.replaced(place, true);
                 }
             }
             Op::Advance { seconds } => self.clock.advance(Duration::from_secs(seconds.into())),
@@ -241,13 +262,15 @@ impl World {
     }
 
     async fn stat(&self, key: u8) {
-        let began = self.history.tick();
+        let (began, at) = (self.history.tick(), Instant::now());
         let Ok(Some(metadata)) = self.cache.stat(&name(key)).await else {
             return;
         };
         self.history.found(Read {
+            process: self.process,
             key,
             began,
+            at,
             part: Part::Whole,
             hit: true,
             number: number(&metadata),
@@ -257,12 +280,12 @@ impl World {
 
     async fn insert(&self, key: u8, len: Len, patience: Patience) {
         let number = self.history.writes(key, len.bytes());
-        let place = self.history.replaces(Some(key), "write");
+        let place = self.replaces(Some(key), "write");
         self.history.commits(number);
         let (name, bytes) = (name(key), body(number, len.bytes()));
         let write = self.cache.insert(&name, bytes, draft(number));
         if let Some(written) = leave(write, patience).await {
-            self.history.replaced(place);
+            self.history.replaced(place, self.is_whole(&written));
             self.history.written(number);
             self.check(written);
         }
@@ -296,9 +319,9 @@ impl World {
             End::Abort => writer.abort(),
             End::Commit if is_right => {
                 self.history.commits(number);
-                let place = self.history.replaces(Some(key), "commit");
+                let place = self.replaces(Some(key), "commit");
                 let written = writer.commit().await;
-                self.history.replaced(place);
+                self.history.replaced(place, self.is_whole(&written));
                 self.history.written(number);
                 self.check(written);
             }
@@ -309,6 +332,16 @@ impl World {
                 }
             }
         }
+    }
+
+    fn replaces(&self, key: Option<u8>, what: &'static str) -> usize {
+        self.history.replaces(self.process, key, what)
+    }
+
+    /// Whether every tier took it, the shared one among them.
+    fn is_whole(&self, written: &Result<Written>) -> bool {
+        let tiers = self.stores.len();
+        written.as_ref().is_ok_and(|written| written.tiers == tiers)
     }
 
     fn check(&self, written: Result<Written>) {
@@ -338,7 +371,7 @@ impl World {
         part: Part,
         patience: Patience,
     ) {
-        let (began, at) = (self.history.tick(), self.clock.now());
+        let (began, at, time) = (self.history.tick(), Instant::now(), self.clock.now());
         let Ok(range) = part.range() else { return };
         let whole = matches!(part, Part::Whole);
         let read = async {
@@ -348,10 +381,12 @@ impl World {
                 Err(_) if !whole => return,
                 Err(error) => return self.failed("a read", &error),
             };
-            self.check_age(&response, at);
+            self.check_age(&response, time);
             let read = Read {
+                process: self.process,
                 key,
                 began,
+                at,
                 part,
                 hit: response.status().is_hit() && !response.status().is_joined(),
                 number: response.metadata().and_then(number),
@@ -397,6 +432,26 @@ impl World {
                 .violation(format!("{status}, which is more than {may_be:?}"));
         }
     }
+}
+
+/// A cache without tiers.
+fn builder(settings: Settings, clock: &ManualClock) -> Builder {
+    let policy = Policy::new()
+        .ttl(TTL)
+        .stale_while_revalidate(STALE)
+        .stale_if_error(STALE_IF_ERROR)
+        .negative_ttl(Duration::from_secs(30));
+    let mut builder = Cache::builder().clock(clock.clone()).policy(policy).seed(1);
+    if settings.small_window {
+        builder = builder.spool_memory(128 << 10);
+    }
+    if settings.no_spill {
+        builder = builder.spool_disk_max(0);
+    }
+    if settings.abandon {
+        builder = builder.on_abandon(OnAbandon::Abort);
+    }
+    builder
 }
 
 fn store(kind: TierKind, clock: &ManualClock) -> Result<Arc<dyn Store>> {
