@@ -5,8 +5,8 @@
 //! 2. [`Behind::forget`], called under the key's turn, means that no byte queued before it lands:
 //!    the commit is made under the turn, and looks whether it was forgotten.
 //! 3. The memory held, waiting or being written, stays within `bytes_max`, the keys within the
-//!    queue's limit. What is counted is what is held: small chunks, and attributes, are copied, so
-//!    that none keeps a large buffer in memory.
+//!    queue's limit. The queue counts the memory that it holds: it copies small chunks and
+//!    attributes, so that none keeps a large buffer in memory.
 //! 4. What was queued in an earlier generation of the bus does not stay in a shared tier: this
 //!    process may have missed a `clear`.
 

@@ -1,6 +1,6 @@
 //! Small chunks, copied together.
 //!
-//! A chunk is as a rule a slice of a buffer that its source owns, and it keeps all of that buffer in
+//! Most chunks are slices of a buffer that the source owns, and each keeps all of that buffer in
 //! memory. So a chunk of a few bytes may cost 64 KiB. Small chunks are copied into blocks of our
 //! own, and then we hold what we count. Large chunks are kept as they are, since copying them would
 //! cost more than it saves.
@@ -44,7 +44,8 @@ impl Packer {
         }
     }
 
-    /// The bytes that were packed and not taken, if any. What comes next goes into the same block.
+    /// The bytes that were packed and not taken, if any. The next small chunk goes into the same
+    /// block.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         (!self.block.is_empty()).then(|| self.block.split().freeze())
     }

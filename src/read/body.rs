@@ -117,7 +117,7 @@ impl Stream for FlightBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // What is at hand each time would otherwise never give way to other tasks.
+        // A reader whose bytes are always at hand would never give way to other tasks.
         let step = ready!(poll_proceed(cx));
         let next = ready!(self.poll_chunk(cx));
         step.made_progress();

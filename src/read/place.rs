@@ -16,7 +16,7 @@ pub(super) struct Reader {
 /// Where a reader reads.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Place {
-    /// It has not said where yet.
+    /// It has not said where.
     #[default]
     Unknown,
     /// The last so many bytes, once the source has ended.
@@ -68,12 +68,12 @@ impl Cursor {
     }
 }
 
-/// What a reader gets that was cut.
+/// The error of a reader that was cut.
 pub(super) fn held_up() -> Error {
     Error::timeout("the reader held up its flight for too long")
 }
 
-/// What a reader gets that wants so many bytes of the end, where nothing can keep them.
+/// The error of a reader that wants more of the end than anything can keep.
 pub(super) fn too_long(len: u64) -> Error {
     Error::too_large(format!(
         "the last {len} bytes of an object of unknown length fit neither into spool_memory nor \
@@ -81,8 +81,8 @@ pub(super) fn too_long(len: u64) -> Error {
     ))
 }
 
-/// What a reader gets whose range was answered before anyone knew that the object ends within it:
-/// the error that a range past the end has.
+/// The error of a range past the end, for a reader that had its answer before anyone knew that the
+/// object ends within the range.
 pub(super) fn past_the_end(from: u64, stop: u64, len: u64) -> Error {
     let resolved = ByteRange::try_from(from..stop).and_then(|range| range.resolve(len));
     let message = "the range reaches past the end";

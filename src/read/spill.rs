@@ -63,7 +63,7 @@ impl SpillSpace {
 pub(crate) struct SpillFile {
     file: File,
     space: Arc<SpillSpace>,
-    /// What it counts for, in bytes.
+    /// Bytes that it takes from the total.
     taken: AtomicU64,
 }
 
@@ -122,7 +122,7 @@ impl Drop for SpillFile {
 }
 
 impl Staged for SpillFile {
-    /// What stands in the page cache is read inline: a hop to another thread costs more than the
+    /// Bytes in the page cache are read inline: a hop to another thread costs more than the
     /// read. Each read takes from tokio's budget, so that a reader far behind does not hold its
     /// worker.
     fn read(self: Arc<Self>, offset: u64, max: usize) -> Reply<'static, Bytes> {
@@ -133,7 +133,7 @@ impl Staged for SpillFile {
     }
 }
 
-/// What became of work for a blocking thread.
+/// The outcome of work for a blocking thread.
 enum Offloaded<T, W> {
     Done(Result<io::Result<T>, JoinError>),
     /// No thread took it in time: here it is again.

@@ -34,7 +34,7 @@ use super::{
     window::{CHUNK_COST, Window},
 };
 
-/// What a source is expected to give at once, before it gave anything.
+/// Expected length of a chunk, in bytes, before the source gave one.
 pub(crate) const CHUNK_EXPECTED: u64 = 64 << 10;
 /// All laggards together read about this much at a time from the backings.
 const BEHIND_TOTAL: usize = 4 << 20;
@@ -54,7 +54,7 @@ pub(crate) struct SpoolLimits {
 pub(crate) struct Spool {
     limits: SpoolLimits,
     window: Window,
-    /// What has left the window, to be dropped outside of the lock: bytes may be the user's.
+    /// Bytes that left the window. The caller drops them outside of the lock: they may be the user's.
     gone: Vec<Bytes>,
     /// Readers to wake outside of the lock.
     due: Vec<Waker>,
@@ -83,7 +83,7 @@ struct Backing {
     bytes: Arc<dyn Staged>,
 }
 
-/// What a reader gets.
+/// The answer to a reader that asks for bytes.
 #[derive(Debug)]
 pub(crate) enum Read {
     /// The next bytes; the reader has advanced past them.
@@ -98,7 +98,7 @@ pub(crate) enum Read {
     Failed(Error),
 }
 
-/// What the driver has to do next.
+/// The next step of the flight's task.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Ask the source for more.
@@ -386,7 +386,7 @@ impl Spool {
         self.spill_ended = true;
     }
 
-    /// What to do next. `ahead`: tiers take the source, so readers need not keep up.
+    /// The next step. `ahead`: tiers take the source, so readers need not keep up.
     /// `pressure`: memory is short, so all of the window leaves that can.
     pub(crate) fn next(&mut self, ahead: bool, pressure: bool) -> Next {
         let next = self.decide(ahead, pressure);
@@ -436,7 +436,8 @@ impl Spool {
         }
     }
 
-    /// What has left the window, to be dropped outside of the lock, and readers to wake there.
+    /// Takes bytes that left the window and readers that are due. The caller drops and wakes them
+    /// outside of the lock.
     pub(crate) fn take_gone(&mut self) -> (Vec<Bytes>, Wakers) {
         (std::mem::take(&mut self.gone), self.take_due())
     }
@@ -487,7 +488,7 @@ impl Spool {
         self.window.cost()
     }
 
-    /// What the next chunk may bring, in bytes.
+    /// The most bytes that the next chunk may bring.
     pub(crate) fn chunk_max(&self) -> u64 {
         self.chunk_max
     }
@@ -525,8 +526,8 @@ impl Spool {
     }
 
     /// Whether a reader needs the front of the window while others go on: the tiers, or a reader
-    /// that does not need it. Readers of the end are told apart: they want all there is, and a
-    /// short end is kept in memory.
+    /// that does not need it. Readers of the end differ: they want all there is, and the window
+    /// keeps a short end.
     fn has_laggard(&mut self, ahead: bool) -> bool {
         let Some((_, front)) = self.window.front() else {
             return false;

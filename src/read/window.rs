@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::pack::Packer;
 
-/// What each chunk costs beside its bytes, so that tiny chunks are bounded too.
+/// Cost of each chunk beside its bytes, in bytes, so that tiny chunks are bounded too.
 pub(crate) const CHUNK_COST: u64 = 64;
 
 /// A contiguous run of bytes that ends at the newest one.
