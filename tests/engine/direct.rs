@@ -94,6 +94,10 @@ impl Store for Prompt {
         "prompt"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.store.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.store.usage()
     }

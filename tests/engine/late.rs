@@ -49,6 +49,10 @@ impl Store for Late {
         "late"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.0.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.0.usage()
     }

@@ -57,6 +57,10 @@ impl<S: Store> Store for Plain<S> {
         "plain"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.inner.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.inner.usage()
     }

@@ -215,6 +215,10 @@ impl Store for Forgetful {
         "forgetful"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.0.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.0.usage()
     }

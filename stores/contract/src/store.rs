@@ -44,6 +44,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Fencing::Exact
     }
 
+    /// The longest body, in bytes, that the store takes now. `None` if it has no limit, or none that
+    /// it knows.
+    ///
+    /// A writer for a longer body fails, as a rule as `TooLarge`. The limit is on the body alone: a
+    /// store may still refuse a shorter object whose key and metadata make it too heavy, and answers
+    /// `Full` when it has no room for the moment. The limit may change while the store runs.
+    ///
+    /// A cache reads the limit at the start of each fill, so that it need not send a body to learn
+    /// that the store refuses it. The call returns at once: it does no I/O and waits for nobody.
+    fn object_max(&self) -> Option<u64> {
+        None
+    }
+
     /// Tells whether two handles are the same store. A handle that can be cloned overrides this
     /// with the address of what its clones share.
     fn identity(&self) -> Identity {
@@ -158,6 +171,10 @@ macro_rules! forward {
 
             fn fencing(&self) -> Fencing {
                 (**self).fencing()
+            }
+
+            fn object_max(&self) -> Option<u64> {
+                (**self).object_max()
             }
 
             fn identity(&self) -> Identity {

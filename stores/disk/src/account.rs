@@ -36,7 +36,7 @@ impl Account {
     }
 
     /// What all blobs may take together, so that the log keeps its least.
-    fn blobs_max(&self, limit: u64) -> u64 {
+    pub(crate) fn blobs_max(&self, limit: u64) -> u64 {
         limit.saturating_sub(SEGMENTS_MIN * self.segment_size)
     }
 

@@ -242,6 +242,12 @@ impl Room {
         self.0.wake(&mut state);
     }
 
+    /// The longest file that a blob can have for now, in bytes.
+    pub(crate) fn blob_max(&self) -> u64 {
+        let state = self.lock();
+        state.account.blobs_max(state.health.limit())
+    }
+
     /// The most bytes that may be used for now: the capacity, or less where the disk is full.
     pub(crate) fn limit(&self) -> u64 {
         self.lock().health.limit()

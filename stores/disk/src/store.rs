@@ -15,6 +15,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    blob_table,
     buffer::Buffers,
     clock,
     config::{Builder, Durability, Settings},
@@ -267,6 +268,19 @@ impl Store for Disk {
             let ended = (self.0.volume.runtime).spawn_blocking(move || join(&threads));
             ended.await.map_err(|_| closed())?
         })
+    }
+
+    /// [`Builder::object_max`], or less while a full disk makes the store smaller.
+    fn object_max(&self) -> Option<u64> {
+        let volume = &self.0.volume;
+        let Settings {
+            object_max,
+            large_object,
+            ..
+        } = volume.settings;
+        let file_max = volume.room.blob_max();
+        let blob_max = file_max.saturating_sub(blob_table::table_len(file_max));
+        Some(object_max.min(blob_max.max(large_object)))
     }
 
     fn identity(&self) -> Identity {

@@ -109,6 +109,10 @@ impl Store for Kept {
         self.store.fencing()
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.store.object_max()
+    }
+
     fn identity(&self) -> Identity {
         self.store.identity()
     }

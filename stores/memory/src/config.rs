@@ -100,12 +100,14 @@ impl Builder {
         }
     }
 
-    /// The longest body of an object; what is longer is refused as `TooLarge`.
+    /// The longest body of an object, in bytes; what is longer is refused as `TooLarge`, and a cache
+    /// over the store serves it from elsewhere each time ([`object_max`](larder_store::Store::object_max) reports the limit).
     ///
     /// One of exactly this length always fits, unless its key and metadata make it heavier than
     /// the whole capacity; then, too, it is `TooLarge`. Default: an eighth of the capacity, at
     /// least 128 KiB and at most 16 MiB, and never more than the capacity has room for. The larger
-    /// this is against the capacity, the fewer shards the store has.
+    /// this is against the capacity, the fewer shards the store has. So a store of 1 GiB takes bodies
+    /// up to 16 MiB unless this says otherwise.
     pub fn object_max(mut self, bytes: u64) -> Self {
         self.object_max = Some(bytes);
         self

@@ -31,6 +31,20 @@ pub struct Memory(Arc<Shelf>);
 impl Memory {
     /// A store that holds at most this many bytes, with the default [settings](Builder).
     ///
+    /// It takes bodies of up to an eighth of its capacity, and of 16 MiB at most: a store of
+    /// 64 MiB takes 8 MiB, one of 1 GiB takes 16 MiB. [`Builder::object_max`] sets another
+    /// limit.
+    ///
+    /// ```
+    /// use larder_memory::Memory;
+    /// use larder_store::Store;
+    ///
+    /// assert_eq!(Memory::new(1 << 30).object_max(), Some(16 << 20));
+    /// let films = Memory::builder(1 << 30).object_max(256 << 20).build()?;
+    /// assert_eq!(films.object_max(), Some(256 << 20));
+    /// # Ok::<(), larder_store::Error>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// When no object at all would fit: below 514 bytes, so also for zero. Where the number comes
@@ -92,6 +106,11 @@ impl Store for Memory {
     fn close(&self) -> Reply<'_, ()> {
         self.0.close();
         Reply::ready(Ok(()))
+    }
+
+    /// What [`Builder::object_max`] was set to, or its default.
+    fn object_max(&self) -> Option<u64> {
+        Some(self.0.limits().object_max)
     }
 
     fn identity(&self) -> Identity {

@@ -106,6 +106,11 @@ impl Store for Redis {
         Reply::ready(Ok(()))
     }
 
+    /// What [`Builder::object_max`] was set to, or its default.
+    fn object_max(&self) -> Option<u64> {
+        Some(self.0.settings.object_max)
+    }
+
     fn identity(&self) -> Identity {
         Identity::of(&*self.0)
     }

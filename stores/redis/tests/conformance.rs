@@ -92,6 +92,10 @@ impl Store for Served {
         self.store.fencing()
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.store.object_max()
+    }
+
     fn identity(&self) -> Identity {
         self.store.identity()
     }

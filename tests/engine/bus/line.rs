@@ -193,6 +193,10 @@ impl Store for Line {
         "line"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.store.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.store.usage()
     }

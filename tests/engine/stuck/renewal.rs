@@ -42,6 +42,10 @@ impl Store for Untouchable {
         "untouchable"
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.0.object_max()
+    }
+
     fn usage(&self) -> Usage {
         self.0.usage()
     }

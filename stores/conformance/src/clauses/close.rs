@@ -160,13 +160,14 @@ pub async fn assert_forwards(wrapper: &dyn Store, inner: &dyn Store) {
             store.kind(),
             store.identity(),
             store.fencing(),
+            store.object_max(),
             capabilities,
         )
     };
     assert_eq!(
         claims(wrapper),
         claims(inner),
-        "kind, identity, fencing, [touch, list, lease, bus]"
+        "kind, identity, fencing, object_max, [touch, list, lease, bus]"
     );
     set(wrapper, "forwarded", 1, 3000).await;
     finds(inner, "forwarded", 1).await;

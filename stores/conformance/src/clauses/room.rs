@@ -271,13 +271,16 @@ async fn at_rest<S: Store>(store: &S) -> Usage {
 const MAX: u64 = 1 << 20;
 
 /// Clause 12: what is above the limit is refused by name as soon as it is known, and nothing makes
-/// room for it. What is just at the limit is taken.
+/// room for it. What is just at the limit is taken. A store that reports its limit reports that one.
 pub async fn clause_12_too_large_is_said(subject: &impl Subject) {
     let store = subject.make(Setup::new(8 << 20, MAX)).await;
     for id in 0..40 {
         set(&store, &format!("small/{id}"), id, 10_000).await;
     }
     let before = store.usage();
+    if let Some(max) = store.object_max() {
+        assert_eq!(max, MAX, "`object_max` is the longest body that is taken");
+    }
     above_the_limit(&store).await;
     heavy_metadata(&store).await;
 

@@ -140,6 +140,10 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.fencing()
     }
 
+    fn object_max(&self) -> Option<u64> {
+        self.inner.object_max()
+    }
+
     fn identity(&self) -> Identity {
         self.inner.identity()
     }

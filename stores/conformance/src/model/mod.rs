@@ -372,6 +372,10 @@ impl Store for Model {
         })
     }
 
+    fn object_max(&self) -> Option<u64> {
+        Some(self.shared.setup.object_max)
+    }
+
     fn identity(&self) -> Identity {
         Identity::of(&*self.shared)
     }

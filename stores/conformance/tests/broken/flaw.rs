@@ -55,6 +55,10 @@ pub(crate) trait Flaw: Debug + Default + Send + Sync + 'static {
         model.usage()
     }
 
+    fn object_max(&self, model: &Model) -> Option<u64> {
+        model.object_max()
+    }
+
     fn identity(&self, model: &Model) -> Identity {
         model.identity()
     }
@@ -148,6 +152,10 @@ impl<F: Flaw> Store for Broken<F> {
 
     fn close(&self) -> Reply<'_, ()> {
         self.model.close()
+    }
+
+    fn object_max(&self) -> Option<u64> {
+        self.flaw.object_max(&self.model)
     }
 
     fn identity(&self) -> Identity {

@@ -76,6 +76,8 @@ caught! {
     a_length_that_may_be_exceeded: LengthExceeded by clause_10_lengths_and_checksums_hold;
     staged_bytes_that_do_not_count: StagedNotCounted by clause_11_accounting_is_exact;
     a_large_object_for_which_there_is_no_room: LargeIsFull by clause_12_too_large_is_said;
+    a_limit_above_what_is_taken: ObjectMaxTooHigh by clause_12_too_large_is_said;
+    a_limit_below_what_is_taken: ObjectMaxTooLow by clause_12_too_large_is_said;
     keys_without_case: KeysWithoutCase by clause_13_odd_keys;
     a_stat_that_knows_less: StatKnowsLess by clause_14_same_answers;
     a_stat_after_close: StatAfterClose by clause_15_close;
@@ -148,7 +150,7 @@ fn a_restart_that_loses_everything() {
 
 /// What a wrapper hides, its author's own test finds.
 #[test]
-fn a_wrapper_that_hides_a_capability() {
+fn a_wrapper_that_hides_a_capability_or_a_limit() {
     fn is_found<F: Flaw>() -> bool {
         let found = catch_unwind(|| {
             run("a wrapper", async {
@@ -162,6 +164,7 @@ fn a_wrapper_that_hides_a_capability() {
     assert!(is_found::<flaws::HidesTouch>());
     assert!(is_found::<flaws::HidesLease>());
     assert!(is_found::<flaws::HidesBus>());
+    assert!(is_found::<flaws::HidesObjectMax>());
     assert!(!is_found::<flaws::NoFlaw>());
 }
 

@@ -310,6 +310,36 @@ impl Flaw for HidesBus {
     }
 }
 
+/// A layer that is older than the limit that a store reports.
+#[derive(Debug, Default)]
+pub(crate) struct HidesObjectMax;
+
+impl Flaw for HidesObjectMax {
+    fn object_max(&self, _: &Model) -> Option<u64> {
+        None
+    }
+}
+
+/// Reports a limit above its own, so that it refuses what it said it takes.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectMaxTooHigh;
+
+impl Flaw for ObjectMaxTooHigh {
+    fn object_max(&self, model: &Model) -> Option<u64> {
+        model.object_max().map(|max| max + 1)
+    }
+}
+
+/// Reports a limit below its own, so that nobody gives it what it would take.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectMaxTooLow;
+
+impl Flaw for ObjectMaxTooLow {
+    fn object_max(&self, model: &Model) -> Option<u64> {
+        model.object_max().map(|max| max - 1)
+    }
+}
+
 /// Takes a delete's fence, and deletes.
 #[derive(Debug, Default)]
 pub(crate) struct DeleteWithoutFence;
