@@ -12,6 +12,7 @@ use crate::{
     medium::File,
     record::{BLOCK, u32_at},
     segment::Segment,
+    unreadable::Home,
 };
 
 /// Whether a read may wait for the disk.
@@ -36,6 +37,8 @@ pub(crate) enum Trouble {
     Expired,
     /// The system could not tell.
     Io(io::Error),
+    /// It can never be read, though others can.
+    Unreadable(io::Error),
     /// What was asked for cannot be.
     Refused(Error),
 }
@@ -50,6 +53,8 @@ pub(crate) fn read(file: &File, into: &mut [u8], offset: u64, wait: Wait) -> Res
         Ok(true) => Ok(()),
         Ok(false) => Err(Trouble::Cold),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Trouble::Altered),
+        // Whoever may wait finds out what it means.
+        Err(_) if wait == Wait::Never => Err(Trouble::Cold),
         Err(error) => Err(Trouble::Io(error)),
     }
 }
@@ -119,6 +124,14 @@ impl Blocks {
 
     pub(crate) fn source(&self) -> &Source {
         &self.file
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        match (&self.file, &self.sums) {
+            (Source::Segment(segment), _) => Home::Segment(Arc::clone(segment)),
+            (Source::Blob(_), Sums::Paged { blob, .. }) => Home::Blob(blob.id),
+            (Source::Blob(_), Sums::All(_)) => unreachable!("a blob's checksums are paged"),
+        }
     }
 
     /// Where the object begins in the file.

@@ -27,6 +27,7 @@ use crate::{
     clock::{self, Worker},
     config::PageCache,
     index::Place,
+    unreadable,
     volume::Volume,
 };
 
@@ -151,7 +152,12 @@ impl Pieces {
     fn leave(&mut self) {
         if let State::Here(cursor) = std::mem::replace(&mut self.state, State::Ended) {
             let runtime = &self.tie.runtime;
-            let hop = hop(runtime.clone(), Arc::clone(&self.tie.cold), cursor);
+            let hop = hop(
+                runtime.clone(),
+                Arc::clone(&self.tie.cold),
+                Weak::clone(&self.tie.volume),
+                cursor,
+            );
             self.state = State::Away(Box::pin(clock::held(runtime.clone(), Worker::Job, hop)));
             if let Some(volume) = self.tie.volume.upgrade() {
                 volume.counters.cold_reads.add(1);
@@ -175,14 +181,19 @@ impl Stream for Pieces {
     }
 }
 
-async fn hop(runtime: Handle, cold: Arc<Semaphore>, mut cursor: Cursor) -> Result<Landed> {
+async fn hop(
+    runtime: Handle,
+    cold: Arc<Semaphore>,
+    volume: Weak<Volume>,
+    mut cursor: Cursor,
+) -> Result<Landed> {
     let permit = cold.acquire_owned().await.map_err(ended)?;
     let landed = runtime.spawn_blocking(move || {
         let _permit = permit;
         let mut pieces = VecDeque::with_capacity(AHEAD);
         let mut failed = None;
         while pieces.len() < AHEAD && failed.is_none() && !cursor.rest.is_empty() {
-            match cursor.next(Wait::Allowed) {
+            match cursor.next_patiently(&volume) {
                 Ok(piece) => pieces.push_back(piece),
                 Err(trouble) => failed = Some(trouble),
             }
@@ -212,6 +223,15 @@ impl Cursor {
         Ok(piece)
     }
 
+    /// Reads the next piece where that may wait.
+    fn next_patiently(&mut self, volume: &Weak<Volume>) -> Result<Bytes, Trouble> {
+        let Some(volume) = volume.upgrade() else {
+            return self.next(Wait::Allowed);
+        };
+        let home = self.blocks.home();
+        unreadable::read(&volume, || home, || self.next(Wait::Allowed))
+    }
+
     /// Has the page cache forget what is behind, now and then and at the end. It may wait for the
     /// disk, hence elsewhere.
     fn forget(&mut self, runtime: &Handle) {
@@ -228,6 +248,14 @@ impl Cursor {
 }
 
 impl Tie {
+    fn drop_entry(&self, volume: Option<&Volume>) {
+        if let Some(volume) = volume
+            && volume.forget(self.hash, self.place)
+        {
+            volume.counters.corrupt.add(1);
+        }
+    }
+
     /// What a reader is told, after the store has drawn its conclusions.
     fn fail(&self, trouble: Trouble) -> Error {
         let volume = self.volume.upgrade();
@@ -239,12 +267,15 @@ impl Tie {
                 Error::with_source(ErrorKind::Unavailable, "the object cannot be read", error)
             }
             Trouble::Refused(error) => error,
-            _ => {
-                if let Some(volume) = volume
-                    && volume.forget(self.hash, self.place)
-                {
-                    volume.counters.corrupt.add(1);
+            Trouble::Unreadable(error) => {
+                if let Some(volume) = &volume {
+                    volume.counters.io_errors.add(1);
                 }
+                self.drop_entry(volume.as_deref());
+                Error::with_source(ErrorKind::Corrupt, "the object cannot be read", error)
+            }
+            _ => {
+                self.drop_entry(volume.as_deref());
                 Error::corrupt("the object is not as it was written")
             }
         }

@@ -82,6 +82,12 @@ impl Folder {
         *lock = None;
     }
 
+    /// Whether what makes it this store can be read and written now.
+    pub(crate) fn is_there(&self, medium: &Medium) -> bool {
+        let format = stored_format(medium).ok().flatten();
+        format.is_some_and(|format| format.store_id == self.store_id)
+    }
+
     /// A folder without a lock.
     #[cfg(test)]
     pub(crate) fn of_test(store_id: [u8; 16]) -> Self {

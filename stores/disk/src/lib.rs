@@ -117,6 +117,7 @@ mod tests;
 mod trail;
 mod trailer;
 mod triage;
+mod unreadable;
 mod varint;
 mod victims;
 mod volume;

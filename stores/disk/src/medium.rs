@@ -120,6 +120,15 @@ impl Medium {
         Ok(self.file(file, path))
     }
 
+    /// Whether something is there that is no file: a folder, a link.
+    pub(crate) fn is_no_file(&self, path: &Path) -> bool {
+        let there = self.call(Op::Len, path).and_then(|()| {
+            let path = self.0.path.join(path);
+            fs::symlink_metadata(path)
+        });
+        there.is_ok_and(|there| !there.is_file())
+    }
+
     fn file(&self, file: fs::File, path: &Path) -> File {
         let _ = path;
         File {
@@ -133,8 +142,14 @@ impl Medium {
     /// Removes a file; one that is gone already is no error.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.call(Op::Remove, path)?;
-        match fs::remove_file(self.0.path.join(path)) {
+        let path = self.0.path.join(path);
+        match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Somebody has put a folder in its place, which is not ours unless it is empty.
+            Err(_) if path.is_dir() => {
+                let _ = fs::remove_dir(&path);
+                Ok(())
+            }
             removed => removed,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     blocks::{Trouble, Wait},
     budget, clock, fetch,
     index::Place,
+    unreadable::{self, Home},
     volume::{Located, Volume},
 };
 
@@ -199,7 +200,11 @@ async fn hop<T: Send + 'static>(
     let (shared, key) = (Arc::clone(volume), key.clone());
     let fetched = volume.runtime.spawn_blocking(move || {
         let _permit = permit;
-        let fetched = fetch(&shared, &found, key.as_key(), Wait::Allowed);
+        let fetched = unreadable::read(
+            &shared,
+            || Home::of(&found),
+            || fetch(&shared, &found, key.as_key(), Wait::Allowed),
+        );
         (found, fetched)
     });
     fetched.await.map_err(ended)
@@ -222,6 +227,16 @@ fn judge(volume: &Volume, hash: u64, found: &Located, trouble: Trouble) -> Resul
                 volume.counters.corrupt.add(1);
                 let (segment, offset) = (found.segment.id, found.place.start());
                 tracing::warn!(segment, offset, "a record is not as it was written");
+            }
+            Ok(false)
+        }
+        // Clause 10: it is dropped, and a write may replace it.
+        Trouble::Unreadable(error) => {
+            volume.counters.io_errors.add(1);
+            if volume.forget(hash, found.place) {
+                volume.counters.corrupt.add(1);
+                let (segment, offset) = (found.segment.id, found.place.start());
+                tracing::warn!(segment, offset, %error, "an object cannot be read, and is dropped");
             }
             Ok(false)
         }

@@ -128,6 +128,16 @@ impl Victims {
         blob.set_standing(to);
     }
 
+    /// Some blobs other than this one, those that came last.
+    pub(crate) fn some_blobs(&self, except: u64, max: usize) -> Vec<Arc<Blob>> {
+        let lines = [Queue::Probation, Queue::Main].map(|queue| {
+            let line = self.blobs[queue as usize].blobs.iter().rev();
+            line.filter(move |(_, blob)| stands_in(blob, queue) && blob.id != except)
+        });
+        let blobs = lines.into_iter().flatten().take(max);
+        blobs.map(|(_, blob)| Arc::clone(blob)).collect()
+    }
+
     /// Chooses what goes next; a blob is taken out of its line, and still counts. `None` also where
     /// it is better to wait for what is expected.
     pub(crate) fn choose(&mut self, limit: u64, want: Want) -> Option<Victim> {

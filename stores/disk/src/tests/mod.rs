@@ -10,6 +10,7 @@ mod broken;
 mod full_disk;
 mod objects;
 mod old;
+mod one_object;
 mod panics;
 mod restart;
 mod run;
