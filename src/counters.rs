@@ -157,8 +157,11 @@ counters! { "one tier", TierCounters, TierCounts, TierCountsCopy:
     fills,
     /// Objects that were not published because something newer was there.
     superseded,
-    /// Objects refused as too large, or because there was no room.
+    /// Objects refused as too large, or because there was no room. That is no failure.
     refused,
+    /// Those among the refused that are above the limit of the tier or of its store, counted each
+    /// time that they would have been stored here.
+    too_large,
     /// Operations that failed.
     errors,
     /// Operations that ran out of time.

@@ -43,6 +43,8 @@ pub struct Status {
     pub(crate) on_error: Option<larder_store::Error>,
     pub(crate) joined: bool,
     pub(crate) revalidated: bool,
+    /// As a rule there are none, and one word is moved.
+    pub(crate) too_large_for: Option<Arc<Vec<&'static str>>>,
 }
 
 /// Who had the object.
@@ -134,6 +136,7 @@ impl Status {
             on_error: None,
             joined: false,
             revalidated: false,
+            too_large_for: None,
         }
     }
 
@@ -170,6 +173,31 @@ impl Status {
         self.revalidated
     }
 
+    /// The names of the tiers that do not store the object because its body is above their limit,
+    /// from hot to cold: each reason why the next read will not find it there. The limit of a tier is
+    /// the smaller of [`Tier::object_max`](crate::Tier::object_max) and what its store takes.
+    ///
+    /// Of a hit only the tiers above the one that answered are asked. Empty while the length of the
+    /// body is not known: then [`TierCounters::too_large`](crate::TierCounters::too_large) reports
+    /// it once the limit is passed.
+    ///
+    /// ```
+    /// use larder::{Cache, Error, Fetched, Memory, Tier};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let small = Tier::new(Memory::new(1 << 20)).name("small").object_max(1_000);
+    /// let cache = Cache::builder().tier(small).build()?;
+    /// let fetch = async |_| Ok::<_, Error>(Fetched::bytes(vec![0; 5_000]));
+    /// let response = cache.get_or_fetch("large", fetch).await?;
+    /// assert_eq!(response.status().too_large_for(), ["small"]);
+    /// assert!(response.status().to_string().ends_with(", too large for small"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn too_large_for(&self) -> &[&'static str] {
+        self.too_large_for.as_ref().map_or(&[], |names| names)
+    }
+
     /// The time since the fetch that brought the object began.
     pub fn age(&self) -> Duration {
         Duration::from_millis(self.age)
@@ -177,7 +205,7 @@ impl Status {
 }
 
 impl fmt::Display for Status {
-    /// One line for a log: `memory fresh, 3s old`.
+    /// One line for a log: `memory fresh, 3s old`, `disk fresh, 3s old, too large for memory`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::Tier { name, .. } => f.write_str(name)?,
@@ -195,6 +223,10 @@ impl fmt::Display for Status {
         if self.joined {
             f.write_str(", joined")?;
         }
-        write!(f, ", {:?} old", self.age())
+        write!(f, ", {:?} old", self.age())?;
+        match self.too_large_for() {
+            [] => Ok(()),
+            names => write!(f, ", too large for {}", names.join(" and ")),
+        }
     }
 }

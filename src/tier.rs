@@ -102,7 +102,12 @@ impl Tier {
         self
     }
 
-    /// The largest body to store here, in bytes, below the store's own limit. Default: no bound.
+    /// The longest body to store here, in bytes. The smaller of this and the store's own limit
+    /// ([`Store::object_max`]) counts. Default: no bound.
+    ///
+    /// A longer object is not stored here, an older copy of it is removed, and a hit in a tier below
+    /// is served from there. [`Status::too_large_for`](crate::Status::too_large_for) names the tier,
+    /// [`TierCounters::too_large`](crate::TierCounters::too_large) counts it.
     #[must_use]
     pub fn object_max(mut self, bytes: u64) -> Self {
         self.object_max = bytes;
@@ -162,6 +167,15 @@ impl<S: Store> From<S> for Tier {
     }
 }
 
+/// Why a tier does not admit an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// It stands for an absence, which is not stored there.
+    Absent,
+    /// Its body is above the limit.
+    TooLarge,
+}
+
 /// A tier at work.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -199,12 +213,33 @@ impl Place {
         &*self.tier.store
     }
 
-    /// Whether an object may be stored here, as far as it is known before its bytes.
-    pub(crate) fn admits(&self, header: &Header, len: Option<u64>) -> bool {
+    /// The longest body, in bytes, that is stored here now: by the store's limit or by the tier's,
+    /// whichever is less.
+    pub(crate) fn object_max(&self) -> u64 {
+        let store_max = self.store().object_max().unwrap_or(u64::MAX);
+        self.tier.object_max.min(store_max)
+    }
+
+    /// Whether an object may be stored here, as far as is known before its bytes: the reason why
+    /// not.
+    pub(crate) fn admits(&self, header: &Header, len: Option<u64>, max: u64) -> Result<(), Barred> {
         if header.absent {
-            return self.tier.negatives && header.ttl.is_none_or(|ttl| !ttl.is_zero());
+            let is_kept = header.ttl.is_none_or(|ttl| !ttl.is_zero());
+            let stores = self.tier.negatives && is_kept;
+            return stores.then_some(()).ok_or(Barred::Absent);
         }
-        len.is_none_or(|len| len <= self.tier.object_max)
+        match len {
+            Some(len) if len > max => Err(Barred::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts and traces an object that is left out for its size.
+    pub(crate) fn note_too_large(&self, len: u64, max: u64) {
+        count(&self.counts.refused);
+        count(&self.counts.too_large);
+        let tier = self.name;
+        tracing::debug!(tier, len, max, "an object is too large for a tier");
     }
 
     /// The header as this tier stores it: lifetimes capped; generations are for private tiers.
@@ -255,10 +290,17 @@ impl Place {
         Attempt::new(self, bound, false, what, call)
     }
 
-    /// Counts and traces a failure.
+    /// Counts and traces a failure. An object that is too large for the store is none.
     pub(crate) fn note(&self, what: &'static str, error: &Error) {
         match error.kind() {
-            ErrorKind::TooLarge | ErrorKind::Full => count(&self.counts.refused),
+            ErrorKind::TooLarge => {
+                count(&self.counts.refused);
+                count(&self.counts.too_large);
+                let tier = self.name;
+                tracing::debug!(tier, operation = what, %error, "an object is too large for a tier");
+                return;
+            }
+            ErrorKind::Full => count(&self.counts.refused),
             ErrorKind::Timeout => count(&self.counts.timeouts),
             _ => count(&self.counts.errors),
         }

@@ -179,7 +179,7 @@ async fn publish(
     match first_error {
         Some(error) if tiers == 0 => Err(error),
         None if tiers == 0 && !absent => Err(Error::too_large(
-            "the object is above each tier's `object_max`",
+            "the object is above the limit of each tier, see `Tier::object_max`",
         )),
         _ => Ok(Written { tiers }),
     }

@@ -22,7 +22,7 @@ use crate::{
     fetch::{Fetched, Found},
     response::{self, Stale},
     sync::Mutex,
-    tier::Place,
+    tier::{Barred, Place},
 };
 
 /// The longest body, in bytes, that is written before whoever started the flight has its answer:
@@ -149,7 +149,8 @@ impl Answer {
 
     /// How the members get it, and the source that is to be streamed, if any. An object that
     /// nothing is filled from is left where it is.
-    pub(super) fn opening(self, fills: bool) -> (Opening, Option<Body>) {
+    pub(super) fn opening(self, engine: &Engine, fills: bool) -> (Opening, Option<Body>) {
+        let too_large_for = too_large_for(engine, &self.header, self.len, &self.source);
         let (mut stored, mut source) = (None, None);
         let carrier = match self.origin {
             Origin::Absent => Carrier::Absent,
@@ -176,6 +177,7 @@ impl Answer {
             source: self.source,
             stale: self.stale,
             revalidated: self.revalidated,
+            too_large_for,
             carrier,
         };
         (opening, source)
@@ -243,7 +245,7 @@ impl Answer {
         let fill = Fill::new(engine, Arc::clone(&self.header), self.len, lanes);
         let is_stored = matches!(self.origin, Origin::Tier(..));
         let (header, len) = (Arc::clone(&self.header), self.len);
-        let (opening, body) = self.opening(fills);
+        let (opening, body) = self.opening(engine, fills);
         let source = match (body, &opening.carrier) {
             (Some(body), _) => Source::Body(match len {
                 Some(len) if is_stored => resumed(engine, flight, *plan, header, len, body),
@@ -255,6 +257,28 @@ impl Answer {
         flight.open(Arc::new(opening));
         (fill, source)
     }
+}
+
+/// The tiers that do not store an object for its size: all of them of what was fetched, else those
+/// above the one that has it.
+pub(super) fn too_large_for(
+    engine: &Engine,
+    header: &Header,
+    len: Option<u64>,
+    source: &response::Source,
+) -> Option<Arc<Vec<&'static str>>> {
+    let above = match source {
+        response::Source::Tier { index, .. } => usize::from(*index),
+        _ => engine.tiers.len(),
+    };
+    let bars =
+        |place: &&Place| place.admits(header, len, place.object_max()) == Err(Barred::TooLarge);
+    let names: Vec<_> = engine.tiers[..above]
+        .iter()
+        .filter(bars)
+        .map(|place| place.name)
+        .collect();
+    (!names.is_empty()).then(|| Arc::new(names))
 }
 
 /// The seats as they are now. An entry that was evicted while the origin was asked about it is

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc};
 use larder_store::{Error, ErrorKind, Result, Timestamp};
 
 use super::{
-    answer::{Answer, Origin, still_held},
+    answer::{Answer, Origin, still_held, too_large_for},
     flight::{Carrier, Flight, Opening},
     flights::Began,
     lane::Lane,
@@ -220,11 +220,13 @@ impl Hit {
             Freshness::Stale => Some(Stale::WhileRevalidate),
             Freshness::Expired { .. } => return None,
         };
+        let (len, source) = (Some(metadata.len()), place.source());
         Some(Opening {
             header: Arc::new(metadata.header().clone()),
             stored: Some(Arc::clone(metadata)),
-            len: Some(metadata.len()),
-            source: place.source(),
+            too_large_for: too_large_for(engine, metadata, len, &source),
+            len,
+            source,
             stale,
             revalidated: false,
             // The body that is open is kept for the fetch.
@@ -317,6 +319,6 @@ fn serve_on_error(
         origin: Origin::Tier(tier, object),
         no_store: true,
     };
-    flight.open(Arc::new(answer.opening(false).0));
+    flight.open(Arc::new(answer.opening(engine, false).0));
     Ok(Asked::Over)
 }

@@ -48,6 +48,10 @@ impl Fill {
         len: Option<u64>,
         mut lanes: Vec<Lane>,
     ) -> Self {
+        if !lanes.iter().any(Lane::keeps) {
+            // Nothing is published that something newer would forbid.
+            lanes.retain(|lane| !matches!(lane.step, Step::Failed(None)));
+        }
         sort(engine, &mut lanes);
         Self {
             header,

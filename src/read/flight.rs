@@ -131,6 +131,7 @@ pub(crate) struct Opening {
     pub(crate) source: Source,
     pub(crate) stale: Option<Stale>,
     pub(crate) revalidated: bool,
+    pub(crate) too_large_for: Option<Arc<Vec<&'static str>>>,
     pub(crate) carrier: Carrier,
 }
 

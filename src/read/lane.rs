@@ -14,7 +14,7 @@ use crate::{
     counters::count,
     engine::Engine,
     sync::AtomicU64,
-    tier::Place,
+    tier::{Barred, Place},
 };
 
 /// What a tier has to do with a fill.
@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     pub(super) fence: Option<Fence>,
     /// Whether an older copy may be there, which must not outlive this answer.
     pub(super) older: bool,
+    /// The longest body, in bytes, that the tier took when the fill began.
+    max: u64,
     pub(super) step: Step,
 }
 
@@ -45,7 +47,8 @@ pub(super) enum Step {
 }
 
 impl Lane {
-    /// Writes the object to a tier, or removes the older copy where the tier does not admit it.
+    /// Writes the object to a tier, or removes the older copy where the tier does not admit it. A
+    /// shared tier that the object is too large for is asked whether something newer came.
     pub(crate) fn write(
         place: &Place,
         header: &Header,
@@ -53,15 +56,22 @@ impl Lane {
         fence: Option<Fence>,
         older: bool,
     ) -> Option<Self> {
-        let step = match place.admits(header, len) {
-            true => Step::Open,
-            false if older => Step::Delete,
-            false => return None,
+        let max = place.object_max();
+        let admitted = place.admits(header, len, max);
+        if admitted == Err(Barred::TooLarge) {
+            place.note_too_large(len.unwrap_or_default(), max);
+        }
+        let step = match admitted {
+            Ok(()) => Step::Open,
+            Err(_) if older => Step::Delete,
+            Err(Barred::TooLarge) if place.tier.shared && fence.is_some() => Step::Failed(None),
+            Err(_) => return None,
         };
         Some(Self {
             tier: place.index,
             fence,
             older,
+            max,
             step,
         })
     }
@@ -72,6 +82,7 @@ impl Lane {
             tier: place.index,
             fence: Some(fence),
             older: true,
+            max: u64::MAX,
             step: Step::Touch,
         }
     }
@@ -82,6 +93,7 @@ impl Lane {
             tier: place.index,
             fence,
             older: true,
+            max: u64::MAX,
             step: Step::Delete,
         }
     }
@@ -138,15 +150,14 @@ impl Lane {
         written: u64,
     ) {
         let place = &engine.tiers[self.tier];
+        let max = self.max;
         let too_long = || {
-            count(&place.counts.refused);
-            let (name, max) = (&place.name, place.tier.object_max);
+            place.note_too_large(written, max);
+            let name = &place.name;
             Error::too_large(format!("the tier {name} takes at most {max} bytes"))
         };
         let failure = match &mut self.step {
-            Step::Writing { .. } | Step::Hold(_) if written > place.tier.object_max => {
-                Some(too_long())
-            }
+            Step::Writing { .. } | Step::Hold(_) if written > max => Some(too_long()),
             Step::Writing { writer, staged } => {
                 let stall = place.tier.write_stall;
                 let (writer, chunk) = (&mut *writer, chunk.clone());

@@ -51,6 +51,7 @@ fn opening() -> Arc<Opening> {
         source: Source::Origin,
         stale: None,
         revalidated: false,
+        too_large_for: None,
         carrier: Carrier::Spooled,
     })
 }

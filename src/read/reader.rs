@@ -138,6 +138,7 @@ impl Reader<'_> {
             },
             joined: !self.is_first,
             revalidated: opening.revalidated,
+            too_large_for: opening.too_large_for.clone(),
             ..Status::new(opening.source.clone(), fetched_at, now)
         };
         Response {

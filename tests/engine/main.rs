@@ -29,6 +29,7 @@ mod lease;
 mod levers;
 mod lifetimes;
 mod nested;
+mod object_max;
 mod one_fetch;
 mod order;
 mod plain;
