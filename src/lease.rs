@@ -195,7 +195,7 @@ impl Leases {
             return fence.await.ok();
         };
         match found.seats.get(tier)? {
-            Seat::Missed(fence) | Seat::Held(fence, _) => Some(fence.clone()),
+            Seat::Missed(fence) | Seat::Held(fence, _) | Seat::Broken(fence) => Some(fence.clone()),
             Seat::Unknown | Seat::Suspect => None,
         }
     }
@@ -203,7 +203,7 @@ impl Leases {
     /// Puts the lease's fence in the place of the look-up's.
     fn apply(&self, found: &mut Look, granted: Fence) {
         let seat = self.tier.and_then(|tier| found.seats.get_mut(tier));
-        if let Some(Seat::Missed(fence) | Seat::Held(fence, _)) = seat {
+        if let Some(Seat::Missed(fence) | Seat::Held(fence, _) | Seat::Broken(fence)) = seat {
             *fence = granted;
         }
     }

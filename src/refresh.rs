@@ -14,7 +14,7 @@ use crate::{
         drive::drive,
         fetcher::Given,
         flights::{Boarded, Wants, What},
-        look::Accept,
+        look::{Accept, FirstTier},
         plan::Plan,
         start::try_board,
     },
@@ -71,7 +71,7 @@ async fn refresh(engine: Arc<Engine>, key: KeyBuf, policy: Policy, fetcher: BoxF
     let accept = Accept {
         terms,
         none: false,
-        skip_first: false,
+        first: FirstTier::Unknown,
     };
     let plan = Plan {
         began,

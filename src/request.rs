@@ -20,10 +20,12 @@ use crate::{
     freshness::Freshness,
     policy::Policy,
     read::{
-        Ask, answer_whole, direct::guarded, fetcher::Fetcher, flight::Member, join_whole, read,
+        Ask, answer_whole, direct::guarded, fetcher::Fetcher, flight::Member, join_whole,
+        look::FirstTier, read,
     },
     refresh::refresh_behind,
     response::{Content, Described, Response, Source, Status},
+    tier::{is_of_object, unless_range},
 };
 
 /// A read being configured; awaiting it gives a [`Response`].
@@ -367,11 +369,9 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
 
     /// Waits for the first tier, within its time-out, and goes on from there.
     async fn wait(mut self, reply: Reply<'a, Lookup>) -> Result<Response> {
-        let asked = self.engine.tiers[0].attempt("looking up", async || match reply.await {
-            // A range that does not fit is no failure of the tier's: the flight looks closer.
-            Err(error) if error.is_invalid() => Ok(None),
-            answer => answer.map(Some),
-        });
+        // A range that does not fit is no failure of the tier's: the flight looks closer.
+        let looking = async || unless_range(reply.await);
+        let asked = self.engine.tiers[0].attempt("looking up", looking);
         match asked.await {
             Ok(Some(Lookup::Hit(object))) => {
                 if let Some(response) = self.serve(object) {
@@ -379,8 +379,9 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
                 }
             }
             Ok(Some(Lookup::Miss(_)) | None) => {}
+            Err(error) if is_of_object(&error) => self.ask.first = FirstTier::Broken,
             // It had its time; the flight does not wait for it again.
-            Err(_) => self.ask.skip_first = true,
+            Err(_) => self.ask.first = FirstTier::Late,
         }
         self.fly(None).await
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_store::{Error, ErrorKind, Header, Result, Store};
+use larder_store::{Error, ErrorKind, Header, Lookup, Result, Store};
 
 use crate::{
     attempt::Attempt,
@@ -305,5 +305,27 @@ impl Place {
             _ => count(&self.counts.errors),
         }
         tracing::debug!(tier = self.name, operation = what, %error, "a tier failed");
+    }
+}
+
+/// Whether an error of a look-up or of a body speaks of the object, and not of the tier: other
+/// objects can be read there. The entry is then replaced or removed.
+pub(crate) fn is_of_object(error: &Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::Full
+            | ErrorKind::Closed
+            | ErrorKind::Unsupported
+    )
+}
+
+/// What a look-up found; `None` if the range does not fit the object, for which the tier is not to
+/// blame.
+pub(crate) fn unless_range(answer: Result<Lookup>) -> Result<Option<Lookup>> {
+    match answer {
+        Err(error) if error.is_invalid() => Ok(None),
+        answer => answer.map(Some),
     }
 }

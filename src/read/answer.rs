@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_store::{Body, Error, Header, KeyBuf, Metadata, Object, Result, Timestamp};
+use larder_store::{Body, Error, Header, KeyBuf, Object, Result, Timestamp};
 use tokio::task::yield_now;
 
 use super::{
     fill::{Fill, recall},
     flight::{Carrier, Flight, Opening},
     lane::Lane,
-    look::{Hit, Seat},
+    look::{Hit, Kept, Seat, is_same_object},
     plan::Plan,
     refence::refence_others,
     resume::resumed,
@@ -105,18 +105,10 @@ impl Answer {
 
     /// What each tier has to do.
     pub(super) fn lanes(&mut self, engine: &Engine, seats: Vec<Seat>) -> Vec<Lane> {
-        let renewed = match &self.origin {
-            Origin::Tier(tier, object) => Some((*tier, Arc::clone(&object.metadata))),
-            _ => None,
-        };
         // The same object, of which the origin said that it is still right.
-        let is_same = |tier: usize, metadata: &Metadata| {
-            renewed.as_ref().is_some_and(|(index, asked)| {
-                *index == tier
-                    || (metadata.etag.is_some()
-                        && metadata.etag == asked.etag
-                        && metadata.len() == asked.len())
-            })
+        let is_renewed = |tier: usize, held: &Kept| match &self.origin {
+            Origin::Tier(asked, object) => *asked == tier || is_same_object(held, object),
+            Origin::Body(_) | Origin::Absent => false,
         };
         let lane = |(seat, place): (Seat, &Place)| match seat {
             Seat::Unknown => None,
@@ -126,19 +118,22 @@ impl Answer {
                 Some(Lane::delete(place, Some(fence)))
             }
             Seat::Missed(_) if self.no_store => None,
-            Seat::Held(fence, _) if self.no_store => Some(Lane::delete(place, Some(fence))),
+            Seat::Held(fence, _) | Seat::Broken(fence) if self.no_store => {
+                Some(Lane::delete(place, Some(fence)))
+            }
             Seat::Missed(fence) => {
                 let older = place.tier.behind;
                 Lane::write(place, &self.header, self.len, Some(fence), older)
             }
-            Seat::Held(fence, metadata) => {
-                let touches = is_same(place.index, &metadata) && place.store().as_touch().is_some();
+            Seat::Held(fence, held) => {
+                let touches = place.store().as_touch().is_some() && is_renewed(place.index, &held);
                 if touches {
                     Some(Lane::touch(place, fence))
                 } else {
                     Lane::write(place, &self.header, self.len, Some(fence), true)
                 }
             }
+            Seat::Broken(fence) => Lane::write(place, &self.header, self.len, Some(fence), true),
         };
         seats
             .into_iter()

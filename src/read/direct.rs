@@ -29,7 +29,7 @@ use super::{
     fetcher::Given,
     flight::{Carrier, Flight, Member, Opening, Seen},
     flights::{Wants, What},
-    look::Accept,
+    look::{Accept, FirstTier},
     plan::Plan,
     start::{Seated, board},
 };
@@ -233,7 +233,7 @@ impl Resort {
         let accept = Accept {
             terms: Terms::default(),
             none: true,
-            skip_first: false,
+            first: FirstTier::Unknown,
         };
         let plan = Plan::new(self.policy, accept);
         let seated = board(engine, &self.key, &wants, plan, &mut self.fetcher);

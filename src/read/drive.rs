@@ -272,8 +272,12 @@ fn found(engine: &Engine, flight: &Flight, hit: Hit, mut look: Look) -> (Answer,
             Seat::Held(fence, _) if promotes => {
                 Lane::write(above, &metadata, Some(len), Some(fence), true)
             }
-            // What is above is older than what is served.
-            Seat::Held(fence, _) => Some(Lane::delete(above, Some(fence))),
+            // A private copy, again.
+            Seat::Broken(fence) if promotes && (place.tier.shared || !above.tier.shared) => {
+                Lane::write(above, &metadata, Some(len), Some(fence), true)
+            }
+            // What is above is older than what is served, or cannot be read.
+            Seat::Held(fence, _) | Seat::Broken(fence) => Some(Lane::delete(above, Some(fence))),
             Seat::Suspect => Some(Lane::delete(above, None)),
             Seat::Missed(_) | Seat::Unknown => None,
         });

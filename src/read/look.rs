@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use larder_store::{Body, ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
+use bytes::Bytes;
+use larder_store::{ByteRange, Fence, KeyBuf, Lookup, Metadata, Object};
 
 use crate::{
     counters::count,
     engine::{Engine, Held},
     freshness::{Freshness, Terms},
-    tier::Place,
+    tier::{Place, is_of_object},
 };
 
 /// Which objects end the search.
@@ -17,8 +18,19 @@ pub(crate) struct Accept {
     pub(crate) terms: Terms,
     /// Whether none will do: a refresh asks the origin whatever is there.
     pub(crate) none: bool,
-    /// Whether the first tier is passed over: it had its time already.
-    pub(crate) skip_first: bool,
+    pub(crate) first: FirstTier,
+}
+
+/// What is known of the first tier before the flight asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FirstTier {
+    /// Nothing that counts: it is asked.
+    #[default]
+    Unknown,
+    /// It had its time and did not answer: it is passed over.
+    Late,
+    /// It cannot give the object that it has.
+    Broken,
 }
 
 /// What the tiers said.
@@ -45,7 +57,16 @@ pub(crate) enum Seat {
     Suspect,
     Missed(Fence),
     /// It has an object that does not do; nothing happened to it since the fence.
-    Held(Fence, Arc<Metadata>),
+    Held(Fence, Kept),
+    /// It cannot give what it has, though it works otherwise. What is found elsewhere replaces that.
+    Broken(Fence),
+}
+
+/// An entry that does not do, as far as it is at hand.
+pub(crate) struct Kept {
+    pub(crate) metadata: Arc<Metadata>,
+    /// Its body, where that is in memory.
+    whole: Option<Bytes>,
 }
 
 pub(crate) async fn look(engine: &Engine, key: &KeyBuf, accept: Accept) -> Look {
@@ -59,8 +80,11 @@ pub(crate) async fn look(engine: &Engine, key: &KeyBuf, accept: Accept) -> Look 
             look.seats.push(Seat::Suspect);
             continue;
         }
-        if accept.skip_first && place.index == 0 {
-            look.seats.push(Seat::Unknown);
+        if accept.first != FirstTier::Unknown && place.index == 0 {
+            look.seats.push(match accept.first {
+                FirstTier::Broken => broken(place, key).await,
+                FirstTier::Late | FirstTier::Unknown => Seat::Unknown,
+            });
             continue;
         }
         let (seat, found) = ask(engine, place, key, accept).await;
@@ -102,9 +126,7 @@ impl Look {
         }
         let is_same = |(seat, place): (&Seat, &Place)| match seat {
             Seat::Held(_, held) => {
-                let candidate = self.candidate.as_ref();
-                let body = candidate.filter(|hit| hit.tier == place.index);
-                let is_same = has_same_bytes(held, body.map(|hit| &hit.object.body), found);
+                let is_same = is_same_object(held, found);
                 u64::from(is_same && place.store().as_touch().is_some()) << place.index
             }
             _ => 0,
@@ -114,20 +136,35 @@ impl Look {
     }
 }
 
-/// Whether two objects have the same bytes, as far as it can be told without reading them: the same
-/// strong tag (RFC 9110, section 8.8.1), the same checksum of the same fetch, or both in memory.
-fn has_same_bytes(held: &Metadata, body: Option<&Body>, found: &Object) -> bool {
-    let new = &found.metadata;
-    if held.absent || new.absent || held.len() != new.len() {
+/// Whether a tier's entry is known to have the same bytes as an object of the same key in another
+/// tier, without reading either. Their lengths are equal, and one of these holds:
+///
+/// 1. Both have the same strong tag (RFC 9110, section 8.8.1).
+/// 2. Both bodies are in memory, and equal.
+/// 3. One fetch brought both, and their checksums are equal. Where a store keeps none, it is computed
+///    from the body in memory.
+///
+/// Lifetimes say nothing: tiers cap them.
+pub(super) fn is_same_object(held: &Kept, found: &Object) -> bool {
+    let (old, new) = (&held.metadata, &found.metadata);
+    if old.absent || new.absent || old.len() != new.len() {
         return false;
     }
-    let tagged =
-        (held.etag.as_ref()).is_some_and(|tag| !tag.is_weak() && new.etag.as_ref() == Some(tag));
-    let summed = held.checksum().is_some()
-        && held.checksum() == new.checksum()
-        && held.fetched_at == new.fetched_at;
-    let bodies = (body.and_then(Body::as_whole), found.body.as_whole());
-    tagged || summed || matches!(bodies, (Some(held), Some(found)) if held == found)
+    if let Some(tag) = &old.etag
+        && !tag.is_weak()
+        && new.etag.as_ref() == Some(tag)
+    {
+        return true;
+    }
+    let bodies = (held.whole.as_ref(), found.body.as_whole());
+    if let (Some(old), Some(new)) = bodies {
+        return old == new;
+    }
+    let sum = |metadata: &Metadata, whole: Option<&Bytes>| {
+        (metadata.checksum()).or_else(|| whole.map(|whole| crc32c::crc32c(whole)))
+    };
+    old.fetched_at == new.fetched_at
+        && sum(old, bodies.0).is_some_and(|old| sum(new, bodies.1) == Some(old))
 }
 
 /// Asks one tier. What does not do is asked for again under a fence, so that "this object is there"
@@ -147,6 +184,7 @@ async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (S
     let first = match place.attempt("looking up", get).await {
         Ok(Lookup::Hit(object)) => assessed(object),
         Ok(Lookup::Miss(fence)) => return (Seat::Missed(fence), None),
+        Err(error) if is_of_object(&error) => return (broken(place, key).await, None),
         Err(_) => return (Seat::Unknown, None),
     };
     if accept.takes(first.freshness) {
@@ -164,10 +202,21 @@ async fn ask(engine: &Engine, place: &Place, key: &KeyBuf, accept: Accept) -> (S
     };
     match place.attempt("looking up", get).await {
         Ok(Lookup::Hit(object)) => {
-            let metadata = Arc::clone(&object.metadata);
-            (Seat::Held(fence, metadata), Some(assessed(object)))
+            let kept = Kept {
+                metadata: Arc::clone(&object.metadata),
+                whole: object.body.as_whole().cloned(),
+            };
+            (Seat::Held(fence, kept), Some(assessed(object)))
         }
         Ok(Lookup::Miss(fence)) => (Seat::Missed(fence), None),
+        Err(error) if is_of_object(&error) => (Seat::Broken(fence), None),
         Err(_) => (Seat::Unknown, None),
     }
+}
+
+/// The seat of a tier that cannot give what it has. The fence is taken now: the fetch begins later,
+/// so what it brings is no older than what is there.
+async fn broken(place: &Place, key: &KeyBuf) -> Seat {
+    let fence = place.attempt("taking a fence", || place.store().fence(key.as_key()));
+    fence.await.map_or(Seat::Unknown, Seat::Broken)
 }

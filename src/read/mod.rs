@@ -43,7 +43,7 @@ use self::{
     fetcher::{Fetcher, Lend},
     flight::{Boarding, Carrier, Flight, Member, Opening, Seen},
     flights::{Wants, What},
-    look::Accept,
+    look::{Accept, FirstTier},
     nesting::{Scope, Waiting},
     plan::Plan,
     reader::Reader,
@@ -75,8 +75,7 @@ pub(crate) struct Ask {
     pub(crate) allow_stale: bool,
     /// The origin must be asked whatever the tiers hold.
     pub(crate) refresh: bool,
-    /// The first tier had its time and did not answer.
-    pub(crate) skip_first: bool,
+    pub(crate) first: FirstTier,
 }
 
 /// Joins a flight that is under way, to wait for an answer that comes whole: see [`answer_whole`].
@@ -235,7 +234,7 @@ async fn seat<F: Fetch>(
     let accept = Accept {
         terms,
         none: ask.refresh,
-        skip_first: ask.skip_first,
+        first: ask.first,
     };
     let plan = Plan::new(ask.policy().over(engine.policy), accept);
     board(engine, key, &wants, plan, fetcher).await

@@ -17,7 +17,7 @@ use crate::{
     freshness::Terms,
     response::{Content, Described, Response, Stale, Status},
     sync::lock,
-    tier::Place,
+    tier::{Place, unless_range},
 };
 
 /// One member's view of what its flight has found.
@@ -200,13 +200,16 @@ impl Reader<'_> {
             return Ok(held.map(|object| (metadata, object)));
         }
         let place = &self.engine.tiers[tier];
-        let get = || place.store().get_stream(self.key, self.ask.range);
+        // A shorter one may have replaced it, which the range does not fit.
+        let get = async || unless_range(place.store().get_stream(self.key, self.ask.range).await);
         match place.attempt("looking up", get).await {
-            Ok(Lookup::Hit(object)) => Ok(self.may_serve(place, opening, &object).then(|| {
-                let metadata = Arc::clone(&object.metadata);
-                (metadata, object)
-            })),
-            Ok(Lookup::Miss(_)) | Err(_) => Ok(held.map(|object| {
+            Ok(Some(Lookup::Hit(object))) => {
+                Ok(self.may_serve(place, opening, &object).then(|| {
+                    let metadata = Arc::clone(&object.metadata);
+                    (metadata, object)
+                }))
+            }
+            Ok(Some(Lookup::Miss(_)) | None) | Err(_) => Ok(held.map(|object| {
                 let body = skip(object.body, range.start, range.end);
                 (
                     Arc::clone(&object.metadata),

@@ -4,6 +4,7 @@ mod failing;
 mod restart;
 mod stream;
 mod tiers;
+mod unreadable;
 
 use std::path::{Path, PathBuf};
 
