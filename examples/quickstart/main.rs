@@ -1,5 +1,5 @@
 //! Serves a folder from an HTTP origin of its own, reads it through a Larder cache, memory over
-//! disk, in six passes, checks every byte, and tells where the answers came from.
+//! disk, in seven passes, checks every byte, and tells where the answers came from.
 //!
 //! ```text
 //! cargo run --release --example quickstart -- [--dir DIR] [--disk DIR] [--json]

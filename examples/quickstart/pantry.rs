@@ -93,6 +93,17 @@ impl Pantry {
         bytes <= capacity / 4 && capacity / 2 >= stored
     }
 
+    /// Whether the memory tier takes an object of this length.
+    pub(crate) fn is_for_memory(&self, item: &Item) -> bool {
+        let max = Memory::new(MEMORY).object_max();
+        max.is_none_or(|max| item.digest.len <= max)
+    }
+
+    /// How many bytes went through spill files so far.
+    pub(crate) fn spilled(&self) -> u64 {
+        self.cache.counters().spilled_bytes
+    }
+
     /// Reads an object to its end and checks every byte; `progress` is told of each chunk's length.
     pub(crate) async fn read(
         &self,

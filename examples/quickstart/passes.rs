@@ -1,4 +1,4 @@
-//! The six passes: each shows one thing that the cache does.
+//! The seven passes: each shows one thing that the cache does.
 
 use std::sync::{
     Arc,
@@ -24,6 +24,9 @@ pub(crate) enum Pass {
     Warm,
     /// One object larger than memory, by readers that join while it streams to the disk.
     Large,
+    /// The same object again, several times: memory does not take it, so each read streams from the
+    /// disk, and nothing is fetched or spilled.
+    Again,
     /// A thousand tasks at once for one object that nobody has: one fetch.
     Stampede,
     /// Every file after its time: the origin says that it is unchanged.
@@ -36,6 +39,7 @@ pub(crate) const ALL: &[Pass] = &[
     Pass::Cold,
     Pass::Warm,
     Pass::Large,
+    Pass::Again,
     Pass::Stampede,
     Pass::Stale,
     Pass::Restart,
@@ -44,6 +48,7 @@ pub(crate) const ALL: &[Pass] = &[
 const TASKS: usize = 16;
 const WARM_ROUNDS: usize = 5;
 const LARGE_READERS: u64 = 8;
+const AGAIN_ROUNDS: u64 = 4;
 const STAMPEDE: usize = 1000;
 
 /// What the passes share.
@@ -74,11 +79,13 @@ impl<'a> Run<'a> {
 
     pub(crate) async fn pass(&mut self, pass: Pass) -> Result<Outcome, BoxError> {
         let before = self.origin.asked();
+        let spilled = self.pantry.spilled();
         let start = Instant::now();
         let (name, result) = match pass {
             Pass::Cold => ("cold", self.files("cold", 1).await),
             Pass::Warm => ("warm", self.files("warm", WARM_ROUNDS).await),
             Pass::Large => ("large", self.large().await),
+            Pass::Again => ("again", self.again().await),
             Pass::Stampede => ("stampede", self.stampede().await),
             Pass::Stale => {
                 self.pantry.expire();
@@ -93,6 +100,11 @@ impl<'a> Run<'a> {
         let tally = result.map_err(|error| failed(name, error))?;
         let outcome = tally.finish(name, start.elapsed(), [before, self.origin.asked()]);
         self.check(pass, &outcome)?;
+        let spilled = self.pantry.spilled() - spilled;
+        if matches!(pass, Pass::Again) && spilled > 0 {
+            let message = format!("{spilled} bytes went through a spill file");
+            return Err(failed(outcome.pass, message.into()));
+        }
         Ok(outcome)
     }
 
@@ -114,6 +126,15 @@ impl<'a> Run<'a> {
             }
             Pass::Cold if self.fresh && fetches != reads => {
                 format!("{fetches} fetches reached the origin instead of {reads}")
+            }
+            Pass::Again if fetches != 0 => {
+                format!("{fetches} fetches reached the origin instead of none")
+            }
+            Pass::Again if !self.pantry.is_for_memory(&self.catalog.large) => {
+                match outcome.hits["disk"] {
+                    hits if hits == reads => return Ok(()),
+                    hits => format!("{hits} of {reads} reads came from disk"),
+                }
             }
             Pass::Warm | Pass::Restart if fits && fetches != 0 => {
                 format!("{fetches} fetches reached the origin instead of none")
@@ -190,6 +211,18 @@ impl<'a> Run<'a> {
             Ok(tally)
         });
         collect(tasks).await
+    }
+
+    /// Reads the large object several times, one after the other.
+    async fn again(&self) -> Result<Tally, BoxError> {
+        let item = &self.catalog.large;
+        self.progress.bytes("again", item.digest.len * AGAIN_ROUNDS);
+        let mut tally = Tally::default();
+        for _ in 0..AGAIN_ROUNDS {
+            let read = self.pantry.read(item, |bytes| self.progress.add(bytes));
+            tally.add(read.await?);
+        }
+        Ok(tally)
     }
 
     /// Asks for one object from a thousand tasks that all start at one signal.
