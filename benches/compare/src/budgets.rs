@@ -92,6 +92,7 @@ fn beside(case: &[&str], peer: &str) -> Option<Budget> {
         (["disk", "stream", _, "both", _], "plain-256KiB" | "plain-1MiB") => {
             Budget::TimesLarder(0.8)
         }
+        (["disk", "below", _, _], "store") => Budget::TimesLarder(0.8),
         (["memory", "hit", "256keys", _, "cpu"], "quick_cache") => Budget::LarderPlus(150.0),
         (["memory", "hit", "256keys", _, "cpu"], "foyer-hybrid") => Budget::LarderTimes(0.6),
         // Met beside each of them, it is met beside the best.

@@ -4,6 +4,7 @@
 //! store adds to the disk, not the disk.
 
 pub mod allocs;
+mod below;
 mod burst;
 mod evict;
 mod hit;
@@ -26,6 +27,6 @@ const SIZES: [(&str, usize); 4] = [
 /// Runs every case of this family that is wanted.
 pub async fn run(bench: &Bench, report: &mut Report) {
     each_case!(
-        "disk", bench, report, hit, burst, stream, store, reopen, index, evict, allocs
+        "disk", bench, report, hit, burst, stream, below, store, reopen, index, evict, allocs
     );
 }
