@@ -8,8 +8,8 @@
 //! 2. The runtime drops its tasks before it stops its timers. A sentinel task that is dropped
 //!    therefore tells in time that the runtime has ended: its drop waits for the polls of timers
 //!    that are under way, and later ones see the flag.
-//! 3. The sentinel keeps neither the cache nor its engine alive. It ends when the cache is closed or
-//!    dropped; a body that is still read then posts another one if it has to wait.
+//! 3. The sentinel keeps neither the cache nor its engine alive. It ends when the cache is closed
+//!    or dropped; a body that is still read then posts another one if it has to wait.
 
 use std::{
     fmt,

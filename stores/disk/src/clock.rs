@@ -109,13 +109,13 @@ mod tests {
     /// Something that another thread does a while from now.
     async fn work() {
         let (done, wait) = tokio::sync::oneshot::channel();
-        let (_never, pause) = sync_channel::<()>(0);
+        let (open, pause) = sync_channel::<()>(0);
         std::thread::spawn(move || {
             let _ = pause.recv_timeout(Duration::from_millis(50));
             let _ = done.send(());
         });
         wait.await.unwrap();
-        drop(_never);
+        drop(open);
     }
 
     #[tokio::test(start_paused = true)]

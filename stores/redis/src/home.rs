@@ -1,7 +1,7 @@
 //! The runtime of a store: where its connections live, whose timers it waits by.
 //!
-//! Operations may be polled in another runtime, or in none. Here they are polled within the one that
-//! the store was opened in. When that ends its timers panic, so a sentinel task tells: a runtime
+//! Operations may be polled in another runtime, or in none. Here they are polled within the one
+//! that the store was opened in. When that ends its timers panic, so a sentinel task tells: a runtime
 //! drops its tasks before it stops its timers.
 
 use std::{
