@@ -94,7 +94,7 @@ impl Pantry {
     }
 
     /// Whether the memory tier takes an object of this length.
-    pub(crate) fn is_for_memory(&self, item: &Item) -> bool {
+    pub(crate) fn is_for_memory(item: &Item) -> bool {
         let max = Memory::new(MEMORY).object_max();
         max.is_none_or(|max| item.digest.len <= max)
     }

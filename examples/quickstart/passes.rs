@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
             Pass::Again if fetches != 0 => {
                 format!("{fetches} fetches reached the origin instead of none")
             }
-            Pass::Again if !self.pantry.is_for_memory(&self.catalog.large) => {
+            Pass::Again if !Pantry::is_for_memory(&self.catalog.large) => {
                 match outcome.hits["disk"] {
                     hits if hits == reads => return Ok(()),
                     hits => format!("{hits} of {reads} reads came from disk"),
