@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout)] // A test that fails shows what it printed: its seed.
 
 mod bus;
+mod clears;
 mod content;
 mod histories;
 mod history;

@@ -115,6 +115,10 @@ impl Member {
                 let deleted = self.cache.delete(key).await;
                 deleted.map(|()| String::new()).map_err(error)
             }
+            ["clear"] => {
+                let cleared = self.cache.clear().await;
+                cleared.map(|()| String::new()).map_err(error)
+            }
             ["rush", keys, callers] => self.rush(number(keys), number(callers)).await,
             ["work", seed, millis, keys] => {
                 let time = Duration::from_millis(number(millis));

@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     BOUND, SOON, World, get,
     line::{Fate, Line, Way},
+    losses::publishers,
     source,
 };
 use crate::{
@@ -102,6 +103,23 @@ async fn s85_nor_by_a_process_that_lost_the_announcement() {
                 (1, Notice::All) => Fate::Dropped,
                 _ => Fate::Heard,
             });
+    };
+    assert_eq!(late(lost).await, 0);
+}
+
+/// It knows only late that it lost something: half the bound would not be enough to wait for.
+#[tokio::test(start_paused = true)]
+async fn s85_nor_by_a_process_that_lost_the_messages_after_it_as_well() {
+    let lost = |world: &World| {
+        let (gone, from) = (publishers(world)[0], Instant::now());
+        world.line.rule(move |ear, message: &Message| {
+            let is_lost = ear == 1 && message.publisher == gone;
+            if is_lost && from.elapsed() < BOUND * 39 / 100 {
+                Fate::Dropped
+            } else {
+                Fate::Heard
+            }
+        });
     };
     assert_eq!(late(lost).await, 0);
 }
