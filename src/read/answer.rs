@@ -232,7 +232,7 @@ impl Answer {
         lanes: Vec<Lane>,
     ) -> (Fill, Source) {
         // What was missed since the flight began, it may have missed as well.
-        let generation = flight.since().generation;
+        let generation = flight.generation();
         if self.header.generation != generation {
             Arc::make_mut(&mut self.header).generation = generation;
         }
@@ -337,7 +337,7 @@ async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_
                 let older = others.iter().filter(|other| other.is_older(flight));
                 older.for_each(|other| other.outdate());
             }
-            let generation = flight.since().generation;
+            let generation = flight.generation();
             let shares = !engine.is_past(generation);
             if !shares {
                 fill.leave_shared(engine);

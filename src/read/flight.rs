@@ -188,9 +188,14 @@ impl Flight {
         self.since.get_or_init(|| since);
     }
 
-    /// When it began.
-    pub(crate) fn since(&self) -> Since {
-        self.since.get().copied().unwrap_or_default()
+    /// When it began; `None` while it waits, see [`Flights::begin`](super::flights::Flights::begin).
+    pub(crate) fn since(&self) -> Option<Since> {
+        self.since.get().copied()
+    }
+
+    /// The generation that ran when it began, zero without a bus.
+    pub(crate) fn generation(&self) -> u64 {
+        self.since().unwrap_or_default().generation
     }
 
     pub(super) fn set_number(&self, number: u64) {

@@ -186,13 +186,11 @@ impl Flights {
     /// Begins a refresh that waits, unless one before it runs or the key has no place free.
     pub(crate) fn begin(&self, flight: &Arc<Flight>, since: Since) -> Turn {
         let mut stripe = lock(self.stripe(&flight.key));
-        let Some(entry) = stripe.get_mut(&flight.key) else {
-            return Turn::Begun;
-        };
+        let entry = stripe.entry(flight.key.clone()).or_default();
         if entry.refreshes() || entry.is_full() {
             return Turn::Wait(entry.wait());
         }
-        entry.waiting = None;
+        entry.waiting.take_if(|place| Arc::ptr_eq(place, flight));
         flight.begin(since);
         self.make_current(entry, Arc::clone(flight));
         Turn::Begun

@@ -242,7 +242,7 @@ async fn seat<F: Fetch>(
 
 /// Assesses a flight's answer now.
 fn assess_answer(engine: &Engine, flight: &Flight, answer: &Opening, terms: Terms) -> Freshness {
-    let is_current = engine.joins(flight.since());
+    let is_current = flight.since().is_none_or(|since| engine.joins(since));
     engine.assess(
         Held::Flight { is_current },
         &answer.header,

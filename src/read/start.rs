@@ -166,7 +166,8 @@ impl Engine {
         terms: Terms,
         now: Timestamp,
     ) -> Option<Freshness> {
-        let is_current = self.joins(flight.since());
+        // One that waits will begin later than any caller that joins it now.
+        let is_current = flight.since().is_none_or(|since| self.joins(since));
         match answer {
             None => is_current.then_some(Freshness::Fresh),
             Some(answer) => {

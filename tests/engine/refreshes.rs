@@ -10,33 +10,33 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn s86_refreshes_faster_than_the_origin_are_all_answered_by_few_fetches() {
-    let (tier, origin) = (small(), Origin::default());
-    let cache = Cache::builder()
-        .tier(tier.clone())
-        .policy(strict())
-        .build()
-        .unwrap();
-    let mut refreshes = Vec::new();
-    for _ in 0..95 {
-        let slow = origin.does(async |_| {
-            tokio::time::sleep(SECOND).await;
-            Ok(Fetched::bytes("new"))
-        });
-        refreshes.push(refreshing(&cache, slow));
-        tokio::time::sleep(SECOND / 10).await;
+    for with_bus in [false, true] {
+        let (tier, origin) = (small(), Origin::default());
+        let builder = Cache::builder().tier(tier.clone()).policy(strict());
+        let cache = if with_bus {
+            builder.bus(larder::Memory::new(1 << 20)).build().unwrap()
+        } else {
+            builder.build().unwrap()
+        };
+        let mut refreshes = Vec::new();
+        for _ in 0..95 {
+            let slow = origin.does(async |_| {
+                tokio::time::sleep(SECOND).await;
+                Ok(Fetched::bytes("new"))
+            });
+            refreshes.push(refreshing(&cache, slow));
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        for refresh in refreshes {
+            assert_eq!(refresh.await.unwrap(), "new");
+        }
+        settle(&cache).await;
+        let fetches = origin.fetches();
+        assert!((9..=12).contains(&fetches), "one a second: {fetches}");
+        let stored = cache.tiers()[0].counters.fills;
+        assert_eq!(stored, fetches as u64, "each was stored");
+        assert_eq!(cache.counters().flights_retired, 0);
     }
-    for refresh in refreshes {
-        assert_eq!(refresh.await.unwrap(), "new");
-    }
-    settle(&cache).await;
-    let fetches = origin.fetches();
-    assert!((9..=12).contains(&fetches), "one a second: {fetches}");
-    assert_eq!(
-        cache.tiers()[0].counters.fills,
-        fetches as u64,
-        "each was stored"
-    );
-    assert_eq!(cache.counters().flights_retired, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,7 +103,7 @@ fn s89_bodies_that_are_half_read_come_to_an_end() {
         let folder = tempfile::tempdir().unwrap();
         let (cache, bodies) = runtime.block_on(async {
             let (cache, store) = stack(folder.path()).await;
-            let large = pattern(3000 * KIB);
+            let large = pattern(1500 * KIB);
             cache
                 .insert("b", large.clone(), Draft::new())
                 .await
