@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use larder_store::{Body, ByteRange, Key, KeyBuf, Lookup, Metadata, Object, Reply, Result};
+use futures_util::FutureExt;
+use larder_store::{Body, ByteRange, Error, Key, KeyBuf, Lookup, Metadata, Object, Reply, Result};
 
 use crate::{
     conditional::IfNoneMatch,
@@ -121,9 +122,8 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 
     fn into_future(self) -> Reading<'a, F> {
         Reading {
-            engine: self.engine,
             request: Some(self),
-            member: None,
+            joined: None,
             later: None,
         }
     }
@@ -131,10 +131,9 @@ impl<'a, F: Fetch + 'a> IntoFuture for Request<'a, F> {
 
 /// The future of a [`Request`].
 pub struct Reading<'a, F> {
-    engine: &'a Arc<Engine>,
     request: Option<Request<'a, F>>,
     /// Its place in a flight of another's, while that is all there is to wait for.
-    member: Option<Member>,
+    joined: Option<(Member, Pending<'a>)>,
     later: Option<Later<'a>>,
 }
 
@@ -144,7 +143,8 @@ type Later<'a> = Pin<Box<dyn Future<Output = Result<Response>> + Send + 'a>>;
 /// How far a request comes without waiting.
 #[allow(clippy::large_enum_variant)] // The large one is the one that must be fast.
 enum First<'a> {
-    Answer(Result<Response>),
+    Hit(Response),
+    Refused(Error),
     /// A flight must find it.
     Fly,
     /// The first tier takes its time.
@@ -160,86 +160,102 @@ impl<'a, F: Fetch + 'a> Future for Reading<'a, F> {
     /// # Panics
     ///
     /// When it is polled again after its answer.
-    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let result = ready!(this.poll_answer(cx));
-        (this.request, this.member, this.later) = (None, None, None);
-        tally(this.engine, &result);
-        Poll::Ready(result)
-    }
-}
-
-impl<'a, F: Fetch + 'a> Reading<'a, F> {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response>> {
         const AGAIN: &str = "polled after its answer";
-        if let Some(later) = &mut self.later {
+        let this = self.get_mut();
+        if let Some(later) = &mut this.later {
             return later.as_mut().poll(cx);
         }
         // Borrowed while it can be answered from here: a move costs more than a look-up.
-        let request = self.request.as_mut().expect(AGAIN);
-        let first = match &self.member {
+        let request = this.request.as_mut().expect(AGAIN);
+        let engine = request.engine;
+        let first = match &this.joined {
             Some(_) => First::Fly,
             None => request.first(cx),
         };
         let later: Later<'a> = match first {
-            First::Answer(result) => return Poll::Ready(result),
+            First::Hit(response) => {
+                this.request = None;
+                return Poll::Ready(Ok(response));
+            }
+            First::Refused(error) => {
+                this.request = None;
+                return Poll::Ready(Pending::new(engine).ends(Err(error)));
+            }
             First::Wait(reply) => {
-                let request = self.request.take().expect(AGAIN);
-                let runtime = request.engine.tasks.runtime();
-                Box::pin(runtime.inside(request.wait(reply)))
+                let (request, read) = (this.request.take().expect(AGAIN), Pending::new(engine));
+                let answer = request.wait(reply).map(|result| read.ends(result));
+                Box::pin(engine.tasks.runtime().inside(answer))
             }
             First::Fly => {
-                if let Some(answer) = ready!(request.join(&mut self.member, cx)) {
-                    return Poll::Ready(answer);
+                if let Some(answer) = ready!(request.join(&mut this.joined, cx)) {
+                    this.request = None;
+                    let (_, read) = this.joined.take().expect("it has the answer");
+                    return Poll::Ready(read.ends(answer));
                 }
-                let member = self.member.take();
-                let request = self.request.take().expect(AGAIN);
-                let runtime = request.engine.tasks.runtime();
-                Box::pin(runtime.inside(request.fly(member)))
+                let (member, read) = this.joined.take().unzip();
+                let read = read.unwrap_or_else(|| Pending::new(engine));
+                let request = this.request.take().expect(AGAIN);
+                let answer = request.fly(member).map(|result| read.ends(result));
+                Box::pin(engine.tasks.runtime().inside(answer))
             }
         };
-        self.later.insert(later).as_mut().poll(cx)
+        this.later.insert(later).as_mut().poll(cx)
     }
 }
 
-impl<F> Drop for Reading<'_, F> {
+/// A read that has no answer yet. It is counted once: by its answer, or as cancelled.
+struct Pending<'a>(Option<&'a Engine>);
+
+impl<'a> Pending<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self(Some(engine))
+    }
+
+    /// Counts it by its answer.
+    fn ends(mut self, answer: Result<Response>) -> Result<Response> {
+        if let Some(engine) = self.0.take() {
+            tally(engine, &answer);
+        }
+        answer
+    }
+}
+
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        // It was polled, and has no answer.
-        if self.later.is_some() || self.member.is_some() {
-            count(&self.engine.counts.cancelled);
+        if let Some(engine) = self.0 {
+            count(&engine.counts.cancelled);
         }
     }
 }
 
-/// Counts a read, once, by how it ended.
-#[inline]
-fn tally(engine: &Engine, result: &Result<Response>) {
-    let Ok(response) = result else {
-        count(&engine.counts.failed);
-        return;
+/// Counts a read by how it ended.
+fn tally(engine: &Engine, answer: &Result<Response>) {
+    let counts = &*engine.counts;
+    let Ok(response) = answer else {
+        return count(&counts.failed);
     };
     let status = response.status();
-    let bytes = match (&response.content, &response.range) {
-        (Content::Body(_), Some(range)) => range.end - range.start,
-        _ => 0,
-    };
     match status.source() {
-        Source::Tier { index, .. } => {
-            let counts = &engine.tiers[usize::from(*index)].counts;
-            count(&counts.hits);
-            add(&counts.hit_bytes, bytes);
-        }
+        Source::Tier { index, .. } => hit(engine, usize::from(*index), response),
         Source::Origin => {
-            count(&engine.counts.misses);
-            add(&engine.counts.miss_bytes, bytes);
+            count(&counts.misses);
+            add(&counts.miss_bytes, response.bytes());
         }
-        Source::Nowhere => count(&engine.counts.not_found),
+        Source::Nowhere => count(&counts.not_found),
     }
     if status.is_joined() {
-        count(&engine.counts.joined);
+        count(&counts.joined);
     }
-    if status.is_stale() {
+}
+
+/// Counts a hit.
+#[inline]
+fn hit(engine: &Engine, tier: usize, response: &Response) {
+    let counts = &*engine.tiers[tier].counts;
+    count(&counts.hits);
+    add(&counts.hit_bytes, response.bytes());
+    if response.status().is_stale() {
         count(&engine.counts.stale);
     }
 }
@@ -251,7 +267,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         let checked = engine.check_open().and_then(|()| self.ask.check());
         let key = match checked.and_then(|()| Key::new(self.key)) {
             Ok(key) => key,
-            Err(error) => return First::Answer(Err(error)),
+            Err(error) => return First::Refused(error),
         };
         if self.ask.refresh || !engine.suspects.trusts(0, self.key) {
             return First::Fly;
@@ -267,7 +283,10 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         }));
         match asked {
             Ok(Ok(Poll::Ready(Ok(Lookup::Hit(object))))) => match self.serve(object) {
-                Some(response) => First::Answer(Ok(response)),
+                Some(response) => {
+                    hit(engine, 0, &response);
+                    First::Hit(response)
+                }
                 None => First::Fly,
             },
             // The flight asks again, and counts what fails.
@@ -334,23 +353,23 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     /// or it takes more than that.
     fn join(
         &mut self,
-        member: &mut Option<Member>,
+        joined: &mut Option<(Member, Pending<'a>)>,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Response>>> {
         let (engine, ask) = (self.engine, &self.ask);
-        if member.is_none() {
+        if joined.is_none() {
             let (waker, fetcher) = (cx.waker(), &mut self.fetcher);
             let boarding = join_whole(engine, self.key, ask, F::FETCHES, waker, fetcher);
             let Some(boarding) = boarding else {
                 return Poll::Ready(None);
             };
-            *member = Some(boarding.member);
+            *joined = Some((boarding.member, Pending::new(engine)));
             if boarding.waits {
                 return Poll::Pending;
             }
         }
-        match (member, Key::new(self.key)) {
-            (Some(member), Ok(key)) => answer_whole(engine, key, ask, F::FETCHES, member, cx),
+        match (joined, Key::new(self.key)) {
+            (Some((member, _)), Ok(key)) => answer_whole(engine, key, ask, F::FETCHES, member, cx),
             _ => Poll::Ready(None),
         }
     }

@@ -40,10 +40,16 @@ pub struct Status {
     /// In milliseconds, the unit of the stamps. Every byte here is moved with every hit.
     pub(crate) age: u64,
     pub(crate) while_revalidate: bool,
-    pub(crate) on_error: Option<larder_store::Error>,
     pub(crate) joined: bool,
     pub(crate) revalidated: bool,
-    /// As a rule there are none, and one word is moved.
+    /// One word, since most answers have none.
+    pub(crate) rare: Option<Arc<Rare>>,
+}
+
+/// What few answers have.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    pub(crate) on_error: Option<larder_store::Error>,
     pub(crate) too_large_for: Option<Arc<Vec<&'static str>>>,
 }
 
@@ -96,6 +102,15 @@ impl Response {
         self.range.clone()
     }
 
+    /// The length of its body, as far as that is known in advance.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        match (&self.content, &self.range) {
+            (Content::Body(_), Some(range)) => range.end - range.start,
+            _ => 0,
+        }
+    }
+
     /// The content.
     pub fn content(&self) -> &Content {
         &self.content
@@ -133,10 +148,9 @@ impl Status {
             source,
             age: now.as_millis().saturating_sub(fetched_at.as_millis()),
             while_revalidate: false,
-            on_error: None,
             joined: false,
             revalidated: false,
-            too_large_for: None,
+            rare: None,
         }
     }
 
@@ -157,12 +171,16 @@ impl Status {
 
     /// Whether the object was past its lifetime.
     pub fn is_stale(&self) -> bool {
-        self.while_revalidate || self.on_error.is_some()
+        self.while_revalidate || self.on_error().is_some()
+    }
+
+    fn on_error(&self) -> Option<&larder_store::Error> {
+        self.rare.as_ref()?.on_error.as_ref()
     }
 
     /// Why a stale object was served.
     pub fn stale(&self) -> Option<Stale> {
-        match &self.on_error {
+        match self.on_error() {
             Some(error) => Some(Stale::Error(error.clone())),
             None => self.while_revalidate.then_some(Stale::WhileRevalidate),
         }
@@ -195,7 +213,11 @@ impl Status {
     /// # }
     /// ```
     pub fn too_large_for(&self) -> &[&'static str] {
-        self.too_large_for.as_ref().map_or(&[], |names| names)
+        let names = self
+            .rare
+            .as_ref()
+            .and_then(|rare| rare.too_large_for.as_ref());
+        names.map_or(&[], |names| names)
     }
 
     /// The time since the fetch that brought the object began.

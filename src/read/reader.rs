@@ -15,7 +15,7 @@ use crate::{
     engine::{Engine, Held},
     fetch::{BoxFetch, Fetch},
     freshness::Terms,
-    response::{Content, Described, Response, Stale, Status},
+    response::{Content, Described, Rare, Response, Stale, Status},
     sync::lock,
     tier::{Place, unless_range},
 };
@@ -129,16 +129,22 @@ impl Reader<'_> {
         content: Content,
     ) -> Response {
         let (fetched_at, now) = (opening.header.fetched_at, self.engine.now());
+        let on_error = match &opening.stale {
+            Some(Stale::Error(error)) => Some(error.clone()),
+            _ => None,
+        };
+        let too_large_for = opening.too_large_for.clone();
         let status = Status {
             while_revalidate: self.late_stale
                 || matches!(opening.stale, Some(Stale::WhileRevalidate)),
-            on_error: match &opening.stale {
-                Some(Stale::Error(error)) => Some(error.clone()),
-                _ => None,
-            },
             joined: !self.is_first,
             revalidated: opening.revalidated,
-            too_large_for: opening.too_large_for.clone(),
+            rare: (on_error.is_some() || too_large_for.is_some()).then(|| {
+                Arc::new(Rare {
+                    on_error,
+                    too_large_for,
+                })
+            }),
             ..Status::new(opening.source.clone(), fetched_at, now)
         };
         Response {
