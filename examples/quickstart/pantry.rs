@@ -99,6 +99,13 @@ impl Pantry {
         max.is_none_or(|max| item.digest.len <= max)
     }
 
+    /// Waits until every flight has landed. Each ends within the time-outs of the cache.
+    pub(crate) async fn at_rest(&self) {
+        while self.cache.in_flight().flights > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// How many bytes went through spill files so far.
     pub(crate) fn spilled(&self) -> u64 {
         self.cache.counters().spilled_bytes

@@ -217,6 +217,8 @@ impl<'a> Run<'a> {
     async fn again(&self) -> Result<Tally, BoxError> {
         let item = &self.catalog.large;
         self.progress.bytes("again", item.digest.len * AGAIN_ROUNDS);
+        // The last reader of the pass before has all bytes; the object may still be on its way.
+        self.pantry.at_rest().await;
         let mut tally = Tally::default();
         for _ in 0..AGAIN_ROUNDS {
             let read = self.pantry.read(item, |bytes| self.progress.add(bytes));
