@@ -26,7 +26,7 @@ use crate::{
     },
     refresh::refresh_behind,
     response::{Content, Described, Response, Source, Status},
-    tier::{is_of_object, unless_range},
+    tier::{Place, is_of_object, unless_range},
 };
 
 /// A read being configured; awaiting it gives a [`Response`].
@@ -237,7 +237,7 @@ fn tally(engine: &Engine, answer: &Result<Response>) {
     };
     let status = response.status();
     match status.source() {
-        Source::Tier { index, .. } => hit(engine, usize::from(*index), response),
+        Source::Tier { index, .. } => hit(&engine.tiers[usize::from(*index)], response),
         Source::Origin => {
             count(&counts.misses);
             add(&counts.miss_bytes, response.bytes());
@@ -251,13 +251,10 @@ fn tally(engine: &Engine, answer: &Result<Response>) {
 
 /// Counts a hit.
 #[inline]
-fn hit(engine: &Engine, tier: usize, response: &Response) {
-    let counts = &*engine.tiers[tier].counts;
+fn hit(place: &Place, response: &Response) {
+    let counts = &*place.counts;
     count(&counts.hits);
     add(&counts.hit_bytes, response.bytes());
-    if response.status().is_stale() {
-        count(&engine.counts.stale);
-    }
 }
 
 impl<'a, F: Fetch + 'a> Request<'a, F> {
@@ -284,7 +281,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         match asked {
             Ok(Ok(Poll::Ready(Ok(Lookup::Hit(object))))) => match self.serve(object) {
                 Some(response) => {
-                    hit(engine, 0, &response);
+                    hit(&engine.tiers[0], &response);
                     First::Hit(response)
                 }
                 None => First::Fly,
@@ -306,6 +303,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
             Freshness::Fresh => false,
             Freshness::Stale => {
                 self.revalidate();
+                count(&engine.counts.stale);
                 true
             }
             Freshness::Expired { .. } => return None,

@@ -46,15 +46,14 @@ impl Suspects {
     #[inline]
     pub(crate) fn trusts(&self, tier: usize, key: &str) -> bool {
         let trust = &self.tiers[tier];
-        if trust.suspects.load(Ordering::Acquire) == 0 {
-            return !trust.is_distrusted();
-        }
-        let is_suspect = || {
-            lock(&self.keys)
-                .get(key)
-                .is_some_and(|bits| bits & (1 << tier) != 0)
-        };
-        !trust.is_distrusted() && !is_suspect()
+        !trust.is_distrusted()
+            && (trust.suspects.load(Ordering::Acquire) == 0 || !self.is_suspect(tier, key))
+    }
+
+    #[cold]
+    fn is_suspect(&self, tier: usize, key: &str) -> bool {
+        let keys = lock(&self.keys);
+        keys.get(key).is_some_and(|bits| bits & (1 << tier) != 0)
     }
 
     /// Records that a delete failed.

@@ -12,6 +12,7 @@ use super::{
     flight::{Carrier, Flight, Member, Opening},
 };
 use crate::{
+    counters::count,
     engine::{Engine, Held},
     fetch::{BoxFetch, Fetch},
     freshness::Terms,
@@ -134,6 +135,9 @@ impl Reader<'_> {
             _ => None,
         };
         let too_large_for = opening.too_large_for.clone();
+        if opening.stale.is_some() {
+            count(&self.engine.counts.stale);
+        }
         let status = Status {
             while_revalidate: self.late_stale
                 || matches!(opening.stale, Some(Stale::WhileRevalidate)),

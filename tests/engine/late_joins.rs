@@ -319,3 +319,26 @@ async fn s84_a_delete_retires_both_flights_of_a_key() {
     settle(&cache).await;
     assert_eq!(text(cache.get("a").await.unwrap()).await, "third");
 }
+
+#[tokio::test(start_paused = true)]
+async fn s84_the_next_flight_shares_the_lease_of_the_one_that_it_demotes() {
+    let (clock, shared) = (clock(), larder_conformance::Model::new());
+    let builder = Cache::builder().tier(Tier::new(shared.clone()).shared());
+    let builder = builder.policy(strict().ttl(10 * SECOND)).leases(shared);
+    let cache = builder.clock(clock.clone()).build().unwrap();
+    let origin = Origin::default();
+    let first = opened(&cache, &origin).await;
+    clock.advance(HOUR);
+    let began = tokio::time::Instant::now();
+    let next = cache.get_or_fetch("a", origin.gives("new")).await.unwrap();
+    assert_eq!(text(next).await, "new");
+    assert_eq!(
+        began.elapsed(),
+        Duration::ZERO,
+        "it waits for no lease of its own process"
+    );
+    drop(first);
+    settle(&cache).await;
+    assert_eq!(text(cache.get("a").await.unwrap()).await, "new");
+    assert_eq!(cache.counters().leases_granted, 1);
+}
