@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use larder_store::{Error, ErrorKind, Result, Timestamp};
+use larder_store::{Error, ErrorKind, Object, Result, Timestamp};
 
 use super::{
     answer::{Answer, Origin, still_held, too_large_for},
@@ -251,7 +251,16 @@ fn found(engine: &Engine, flight: &Flight, hit: Hit, mut look: Look) -> (Answer,
     let same = look.same(engine, &object);
     // A copy that was checked is nearer than the one that it was checked against.
     let (from, object) = match look.candidate.take() {
-        Some(own) if same & (1 << own.tier) != 0 => (own.tier, own.object),
+        Some(own) if same & (1 << own.tier) != 0 => {
+            let metadata = Arc::clone(&metadata);
+            (
+                own.tier,
+                Object {
+                    metadata,
+                    ..own.object
+                },
+            )
+        }
         _ => (tier, object),
     };
     let promotes = engine.second_hits.promotes(place, &flight.key, len);
