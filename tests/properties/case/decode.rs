@@ -4,11 +4,12 @@
 //! operation. The first of the four tells the task and the kind of the operation; the others are
 //! one number, little-endian, of which each field takes a digit: its remainder by how many there
 //! are to choose from. So a fuzzer that changes, drops or copies a few bytes changes an operation
-//! or two and leaves the rest.
+//! or two and leaves the rest. A field that was added later takes a digit above the others: zero is
+//! what an input without it meant.
 
 use super::ops::{
-    Declared, End, FAULTS, KEYS, Len, Op, Outcome, PARTS, Part, Patience, STORE_OPS, Script,
-    Settings, TierKind,
+    Accepts, Ask, Declared, End, FAULTS, KEYS, Len, Op, Order, Outcome, PARTS, Pace, Part,
+    Patience, STORE_OPS, Script, Settings, Spill, TierKind,
 };
 
 /// Longer scripts find nothing that shorter ones do not, and take longer.
@@ -23,16 +24,19 @@ impl Script {
         let tiers = (0..2 + digits.below(2))
             .map(|_| digits.one_of(&[TierKind::Small, TierKind::Memory, TierKind::Model]))
             .collect();
-        let settings = Settings {
+        let mut settings = Settings {
             behind: digits.flag(),
             shared: digits.flag(),
             small_window: digits.flag(),
-            no_spill: digits.flag(),
+            spill: digits.one_of(&[Spill::Allowed, Spill::Forbidden]),
             abandon: digits.flag(),
             no_negatives: digits.flag(),
             second_hit: digits.flag(),
             several: digits.flag(),
         };
+        if digits.flag() && settings.spill == Spill::Forbidden {
+            settings.spill = Spill::Unwritable;
+        }
         let mut tasks = vec![Vec::new(); TASKS_MAX];
         for op in rest.chunks_exact(4).take(OPS_MAX) {
             let task = usize::from(op[0] >> 6);
@@ -51,25 +55,23 @@ impl Op {
     fn decode(kind: u8, mut from: Digits) -> Self {
         let from = &mut from;
         match kind % 20 {
-            0..=2 => Self::Get {
-                key: from.key(),
-                part: from.part(),
-                patience: from.patience(),
-            },
-            3..=6 => Self::Fetch {
-                key: from.key(),
-                len: from.one_of(&Len::ALL),
-                outcome: from.one_of(&Outcome::ALL),
-                part: from.part(),
-                patience: from.patience(),
-                no_store: from.flag(),
-            },
-            7 => Self::Refresh {
-                key: from.key(),
-                len: from.one_of(&Len::ALL),
-                outcome: from.one_of(&Outcome::ALL),
-                no_store: from.flag(),
-            },
+            0..=2 => {
+                let (key, ask) = (from.key(), from.ask());
+                let ask = from.further(ask);
+                Self::Get { key, ask }
+            }
+            3..=6 => {
+                let mut order = from.order();
+                let ask = from.ask();
+                (order.no_store, order.pace) = (from.flag(), from.one_of(&Pace::ALL));
+                let ask = from.further(ask);
+                Self::Fetch { order, ask }
+            }
+            7 => {
+                let mut order = from.order();
+                (order.no_store, order.pace) = (from.flag(), from.one_of(&Pace::ALL));
+                Self::Refresh { order }
+            }
             8 => Self::Stat { key: from.key() },
             9 | 10 => Self::Insert {
                 key: from.key(),
@@ -103,9 +105,14 @@ impl Op {
                 nth: from.below_byte(3) + 1,
                 tier: from.byte(),
             },
-            18 => Self::Advance {
-                seconds: from.byte(),
-            },
+            18 => {
+                let (seconds, passes) = (from.byte(), from.flag());
+                if passes {
+                    Self::Pass { seconds }
+                } else {
+                    Self::Advance { seconds }
+                }
+            }
             _ => Self::Rest {
                 turns: from.below_byte(16),
             },
@@ -146,6 +153,48 @@ impl Digits {
 
     fn key(&mut self) -> u8 {
         self.below_byte(KEYS)
+    }
+
+    /// What an origin is to do, at once and to be stored.
+    fn order(&mut self) -> Order {
+        Order {
+            key: self.key(),
+            len: self.one_of(&Len::ALL),
+            outcome: self.one_of(&Outcome::ALL),
+            no_store: false,
+            pace: Pace::AtOnce,
+        }
+    }
+
+    fn ask(&mut self) -> Ask {
+        Ask {
+            part: self.part(),
+            patience: self.patience(),
+            accepts: Accepts::Usual,
+        }
+    }
+
+    /// The fields of a read that were added later.
+    fn further(&mut self, ask: Ask) -> Ask {
+        let (long, beyond) = (self.flag(), self.flag());
+        let accepts = match self.below(3) {
+            0 => Accepts::Usual,
+            1 => Accepts::Stale,
+            _ => Accepts::Young(self.below_byte(100)),
+        };
+        Ask {
+            part: if beyond {
+                ask.part.beyond_the_window()
+            } else {
+                ask.part
+            },
+            patience: if long {
+                ask.patience.long()
+            } else {
+                ask.patience
+            },
+            accepts,
+        }
     }
 
     fn part(&mut self) -> Part {

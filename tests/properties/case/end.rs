@@ -1,12 +1,15 @@
 //! How every run ends: all that is stalled goes on, nothing stays, and nothing is left behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use larder::InFlight;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ops::{KEYS, Part, Patience},
+    ops::{Ask, KEYS},
     world::{LONG, World},
 };
 
@@ -30,11 +33,12 @@ impl World {
         // Whatever is found obeys the history too.
         for world in worlds {
             for key in 0..KEYS {
-                world.get(key, Part::Whole, Patience::Stays).await;
+                world.get(key, Ask::default()).await;
             }
         }
         for world in worlds {
             world.clear().await;
+            world.check_counters();
         }
         for world in worlds {
             match timeout(LONG, world.cache.close()).await {
@@ -80,6 +84,19 @@ impl World {
         if !self.rest(is_empty).await {
             let (flying, usage) = (self.cache.in_flight(), self.cache.usage());
             self.wrong(&format!("after a clear there is {flying:?} and {usage:?}"));
+        }
+    }
+
+    /// Each read was counted once, and each hit by the tier that gave it.
+    fn check_counters(&self) {
+        let (counted, began) = (self.cache.counters(), self.reads.load(Ordering::Relaxed));
+        let tiers = self.cache.tiers();
+        let hits: u64 = tiers.iter().map(|tier| tier.counters.hits).sum();
+        let bytes: u64 = tiers.iter().map(|tier| tier.counters.hit_bytes).sum();
+        if (counted.reads(), counted.hits, counted.hit_bytes) != (began, hits, bytes) {
+            self.wrong(&format!(
+                "{began} reads, of which tiers gave {hits}, are {counted:?}"
+            ));
         }
     }
 

@@ -15,7 +15,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use larder::{EntityTag, Header};
+use larder::{ByteRange, EntityTag, Header};
 use tokio::time::{Duration, Instant};
 
 use super::ops::Part;
@@ -38,6 +38,8 @@ struct Value {
     /// When it was there to be read: a fetched one when its fetch began, a written one when the
     /// write had returned, if it has.
     made: Option<u64>,
+    /// When the fetch that brought it, or confirmed it last, was sure to have answered.
+    opened: Option<u64>,
     standing: Standing,
 }
 
@@ -113,6 +115,7 @@ impl History {
             key,
             len,
             made: made.then_some(number),
+            opened: None,
             standing,
         };
         events.values.insert(number, value);
@@ -130,11 +133,36 @@ impl History {
     /// The origin says that a value is still right, in a fetch that begins now.
     pub(crate) fn confirmed(&self, number: u64) {
         let now = self.tick();
-        if let Some(made) =
-            (self.events().values.get_mut(&number)).and_then(|value| value.made.as_mut())
-        {
-            *made = now;
+        let mut events = self.events();
+        let Some(value) = events.values.get_mut(&number) else {
+            return;
+        };
+        value.made = value.made.map(|_| now);
+        // A read that comes now may share this fetch, which has not answered.
+        value.opened = None;
+    }
+
+    /// The fetch of a value has answered, since more of its body is asked for.
+    pub(crate) fn opened(&self, number: u64) {
+        let now = self.tick();
+        if let Some(value) = self.events().values.get_mut(&number) {
+            value.opened.get_or_insert(now);
         }
+    }
+
+    /// Whether the fetch of a value had answered before a read of this moment.
+    pub(crate) fn had_opened(&self, number: u64, began: u64) -> bool {
+        let events = self.events();
+        let opened = events.values.get(&number).and_then(|value| value.opened);
+        opened.is_some_and(|opened| opened < began)
+    }
+
+    /// Whether some value of a key so far is too short for a part.
+    pub(crate) fn may_be_too_short(&self, key: u8, range: ByteRange) -> bool {
+        let events = self.events();
+        let mut values = events.values.values().filter(|value| value.key == key);
+        let does_not_fit = |len| range.resolve(len as u64).is_err();
+        values.any(|value| value.len.is_some_and(does_not_fit))
     }
 
     /// The commit of a value begins.

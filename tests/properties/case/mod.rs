@@ -11,11 +11,12 @@ mod history;
 mod ops;
 mod origin;
 mod panics;
+mod reads;
 mod world;
 
 #[allow(unused_imports)]
 pub(crate) use ops::{
-    Declared, End, FAULTS, KEYS, Len, Op, Outcome, PARTS, Part, Patience, STORE_OPS, Script,
-    Settings, TierKind,
+    Accepts, Ask, Declared, End, FAULTS, KEYS, Len, Op, Order, Outcome, PARTS, Pace, Part,
+    Patience, STORE_OPS, Script, Settings, Spill, TierKind,
 };
 pub(crate) use world::run;

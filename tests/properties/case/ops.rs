@@ -8,6 +8,9 @@ use larder_conformance::{Fault, Op as StoreOp};
 /// Objects have one of so many keys.
 pub(crate) const KEYS: u8 = 3;
 
+/// Bytes of the smallest window that a flight may have.
+pub(crate) const WINDOW: u64 = 128 << 10;
+
 /// A run: the tiers, and what each task does, one thing after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
@@ -26,8 +29,8 @@ pub(crate) struct Settings {
     pub(crate) shared: bool,
     /// The window of a flight is the smallest, so that objects are larger than it.
     pub(crate) small_window: bool,
-    /// No flight may spill to a file.
-    pub(crate) no_spill: bool,
+    /// Whether a flight may spill to a file.
+    pub(crate) spill: Spill,
     /// A flight that everyone has left ends.
     pub(crate) abandon: bool,
     /// The first tier takes no absences.
@@ -36,6 +39,17 @@ pub(crate) struct Settings {
     pub(crate) second_hit: bool,
     /// Two caches share the last tier, which is their bus, and do every other task each.
     pub(crate) several: bool,
+}
+
+/// Where a flight may put the bytes that do not fit into its window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Spill {
+    #[default]
+    Allowed,
+    /// The settings forbid it.
+    Forbidden,
+    /// The folder does not exist: each flight learns that when it first wants to spill.
+    Unwritable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,22 +65,14 @@ pub(crate) enum TierKind {
 pub(crate) enum Op {
     Get {
         key: u8,
-        part: Part,
-        patience: Patience,
+        ask: Ask,
     },
     Fetch {
-        key: u8,
-        len: Len,
-        part: Part,
-        patience: Patience,
-        outcome: Outcome,
-        no_store: bool,
+        order: Order,
+        ask: Ask,
     },
     Refresh {
-        key: u8,
-        len: Len,
-        outcome: Outcome,
-        no_store: bool,
+        order: Order,
     },
     Stat {
         key: u8,
@@ -104,7 +110,12 @@ pub(crate) enum Op {
         nth: u8,
         fault: Fault,
     },
+    /// The wall clock jumps; no timer sees it.
     Advance {
+        seconds: u8,
+    },
+    /// Time passes, for the wall clock and for all timers. What is under way goes on meanwhile.
+    Pass {
         seconds: u8,
     },
     Rest {
@@ -112,13 +123,78 @@ pub(crate) enum Op {
     },
 }
 
-/// Whether the caller stays, leaves after so many polls, or rests so many milliseconds after each
-/// chunk.
+/// What a read asks for, and how its caller behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) part: Part,
+    pub(crate) patience: Patience,
+    pub(crate) accepts: Accepts,
+}
+
+/// What an origin is told to do.
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) key: u8,
+    pub(crate) len: Len,
+    pub(crate) outcome: Outcome,
+    pub(crate) no_store: bool,
+    pub(crate) pace: Pace,
+}
+
+/// How old an object may be, beside the cache's lifetimes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Accepts {
+    #[default]
+    Usual,
+    /// Also a stale one, without a fetcher.
+    Stale,
+    /// At most so many seconds.
+    Young(u8),
+}
+
+/// How fast the origin is. No wait is as long as a time-out, so that none is a failure. The wall
+/// clock moves on four times as far as the timers, so that a body outlives its lifetimes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    AtOnce,
+    /// Others have their turn between the chunks.
+    Yields,
+    /// So many seconds pass before the answer.
+    Late(u8),
+    /// So many seconds pass after each of the first three chunks.
+    Slow(u8),
+}
+
+impl Pace {
+    /// A wait of 25 s outlives the freshness, and two of them the windows too.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::AtOnce,
+        Self::Yields,
+        Self::Slow(25),
+        Self::Slow(7),
+        Self::Late(25),
+    ];
+}
+
+/// Whether the caller stays, leaves after so many polls, rests so many milliseconds after each
+/// chunk, or so many seconds after the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Patience {
+    #[default]
     Stays,
     Leaves(u8),
     Lags(u8),
+    Pauses(u8),
+}
+
+impl Patience {
+    /// The same, where it lags, with one long rest: shorter than any time-out.
+    pub(crate) fn long(self) -> Self {
+        match self {
+            Self::Lags(rest) => Self::Pauses(1 + 2 * rest),
+            other => other,
+        }
+    }
 }
 
 /// How large an object is, in steps that cross the windows and the limits.
@@ -133,8 +209,9 @@ pub(crate) enum Len {
 }
 
 /// Which bytes are asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Part {
+    #[default]
     Whole,
     From(u64),
     Between(u64, u64),
@@ -267,6 +344,16 @@ impl Len {
 }
 
 impl Part {
+    /// The same, further from the object's edge by the smallest window.
+    pub(crate) fn beyond_the_window(self) -> Self {
+        match self {
+            Self::Whole => Self::Whole,
+            Self::From(start) => Self::From(start + WINDOW),
+            Self::Between(start, end) => Self::Between(start + WINDOW, end + WINDOW),
+            Self::Suffix(len) => Self::Suffix(len + WINDOW),
+        }
+    }
+
     pub(crate) fn range(self) -> Result<ByteRange> {
         match self {
             Self::Whole => Ok(ByteRange::FULL),
@@ -282,7 +369,7 @@ impl Script {
     pub(crate) fn is_fair(&self) -> bool {
         self.tasks.iter().flatten().all(|op| match op {
             Op::Fail { .. } => false,
-            Op::Fetch { outcome, .. } | Op::Refresh { outcome, .. } => outcome.is_fair(),
+            Op::Fetch { order, .. } | Op::Refresh { order } => order.outcome.is_fair(),
             _ => true,
         })
     }

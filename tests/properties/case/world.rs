@@ -1,46 +1,53 @@
 //! A cache over tiers that fail, and the tasks that use it.
 
 use std::{
-    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use larder::{
-    Body, Builder, Cache, Clock, Draft, Error, ErrorKind, Fetch, ManualClock, Memory, OnAbandon,
-    Policy, Promote, Request, Response, Result, Store, StoreExt, Tier, Timestamp, Written,
+    Builder, Cache, Clock, Draft, Error, ManualClock, Memory, OnAbandon, Policy, Promote, Result,
+    Store, StoreExt, Tier, Timestamp, Written,
 };
 use larder_conformance::{Fault, Faults, Faulty, Model, Op as StoreOp};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     history::{History, Read, body, number, tag},
-    ops::{Declared, End, Len, Op, Part, Patience, Script, Settings, TierKind},
-    origin::{Order, origin},
+    ops::{Ask, Declared, End, Len, Op, Part, Patience, Script, Settings, Spill, TierKind, WINDOW},
+    origin::{origin, pass},
     panics,
+    reads::leave,
 };
 
 /// Ten minutes of virtual time are more than all time-outs of all tiers together.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// How long objects are fresh, and how long after that they may be served.
-const TTL: Duration = Duration::from_secs(60);
-const STALE: Duration = Duration::from_secs(60);
-const STALE_IF_ERROR: Duration = Duration::from_secs(120);
+pub(crate) const TTL: Duration = Duration::from_secs(60);
+pub(crate) const STALE: Duration = Duration::from_secs(60);
+pub(crate) const STALE_IF_ERROR: Duration = Duration::from_secs(120);
+/// How long an absence is fresh.
+pub(crate) const NEGATIVE: Duration = Duration::from_secs(30);
 
 /// Longer than a subscription takes, and the first messages.
 const LISTENING: Duration = Duration::from_secs(10);
 
 /// A process: its cache, and what it shares with the other one.
 pub(crate) struct World {
-    process: usize,
+    pub(crate) process: usize,
     pub(crate) cache: Cache,
-    clock: ManualClock,
+    pub(crate) clock: ManualClock,
     pub(crate) stores: Vec<Arc<dyn Store>>,
     pub(crate) faults: Vec<Faults>,
     pub(crate) history: Arc<History>,
     /// Nothing fails, and no read may.
-    fair: bool,
+    pub(crate) fair: bool,
+    /// Where there is no spill file: a flight keeps so many bytes.
+    pub(crate) kept: Option<u64>,
+    /// Reads that began.
+    pub(crate) reads: AtomicU64,
 }
 
 /// Runs a script; an error tells what was not as it must be.
@@ -91,7 +98,7 @@ impl World {
         let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
         let last = *script.tiers.last().expect("a script has tiers");
         let shared = store(last, &clock)?;
-        (0..1 + usize::from(script.settings.several))
+        (0..=usize::from(script.settings.several))
             .map(|process| {
                 let world = Self::new(script, process, &clock, &shared, &history)?;
                 Ok(Arc::new(world))
@@ -111,9 +118,10 @@ impl World {
         let mut builder = builder(settings, clock);
         for (index, kind) in script.tiers.iter().enumerate() {
             let is_last = index + 1 == script.tiers.len();
-            let store = match is_last {
-                true => Arc::clone(last),
-                false => store(*kind, clock)?,
+            let store = if is_last {
+                Arc::clone(last)
+            } else {
+                store(*kind, clock)?
             };
             let faulty = Faulty::new(Arc::clone(&store));
             faults.push(faulty.faults().clone());
@@ -144,47 +152,23 @@ impl World {
             faults,
             history: Arc::clone(history),
             fair: script.is_fair(),
+            kept: settings.kept(),
+            reads: AtomicU64::new(0),
         })
     }
 
     async fn act(&self, op: Op) {
         match op {
-            Op::Get {
-                key,
-                part,
-                patience,
-            } => self.get(key, part, patience).await,
-            Op::Fetch {
-                key,
-                len,
-                part,
-                patience,
-                outcome,
-                no_store,
-            } => {
-                let order = Order {
-                    key,
-                    len,
-                    outcome,
-                    no_store,
-                };
-                self.fetch(order, part, patience).await;
+            Op::Get { key, ask } => self.get(key, ask).await,
+            Op::Fetch { order, ask } => {
+                let (name, fetch) = (name(order.key), origin(&self.history, &self.clock, order));
+                let request = self.cache.get_or_fetch(&name, fetch);
+                self.read(order.key, request, ask).await;
             }
-            Op::Refresh {
-                key,
-                len,
-                outcome,
-                no_store,
-            } => {
-                let order = Order {
-                    key,
-                    len,
-                    outcome,
-                    no_store,
-                };
-                let (name, fetch) = (name(key), origin(&self.history, order));
+            Op::Refresh { order } => {
+                let (name, fetch) = (name(order.key), origin(&self.history, &self.clock, order));
                 let request = self.cache.refresh(&name, fetch);
-                self.read(key, request, Part::Whole, Patience::Stays).await;
+                self.read(order.key, request, Ask::default()).await;
             }
             Op::Stat { key } => self.stat(key).await,
             Op::Insert { key, len, patience } => self.insert(key, len, patience).await,
@@ -209,6 +193,7 @@ impl World {
                 }
             }
             Op::Advance { seconds } => self.clock.advance(Duration::from_secs(seconds.into())),
+            Op::Pass { seconds } => pass(&self.clock, seconds).await,
             Op::Rest { turns } => {
                 for _ in 0..turns {
                     tokio::task::yield_now().await;
@@ -250,15 +235,9 @@ impl World {
         }
     }
 
-    pub(crate) async fn get(&self, key: u8, part: Part, patience: Patience) {
+    pub(crate) async fn get(&self, key: u8, ask: Ask) {
         let name = name(key);
-        self.read(key, self.cache.get(&name), part, patience).await;
-    }
-
-    async fn fetch(&self, order: Order, part: Part, patience: Patience) {
-        let (name, fetch) = (name(order.key), origin(&self.history, order));
-        let request = self.cache.get_or_fetch(&name, fetch);
-        self.read(order.key, request, part, patience).await;
+        self.read(key, self.cache.get(&name), ask).await;
     }
 
     async fn stat(&self, key: u8) {
@@ -354,7 +333,7 @@ impl World {
     }
 
     /// Something failed: where nothing was made to fail, it may not.
-    fn failed(&self, what: &str, error: &Error) {
+    pub(crate) fn failed(&self, what: &str, error: &Error) {
         if self.fair {
             self.history
                 .violation(format!("nothing was broken, but {what} failed: {error:?}"));
@@ -362,75 +341,11 @@ impl World {
     }
 }
 
-impl World {
-    /// Reads what an answer has, and tells the history.
-    async fn read<F: Fetch>(
-        &self,
-        key: u8,
-        request: Request<'_, F>,
-        part: Part,
-        patience: Patience,
-    ) {
-        let (began, at, time) = (self.history.tick(), Instant::now(), self.clock.now());
-        let Ok(range) = part.range() else { return };
-        let whole = matches!(part, Part::Whole);
-        let read = async {
-            let response = match request.range(range).await {
-                Ok(response) => response,
-                // A part may reach past the end.
-                Err(_) if !whole => return,
-                Err(error) => return self.failed("a read", &error),
-            };
-            self.check_age(&response, time);
-            let read = Read {
-                process: self.process,
-                key,
-                began,
-                at,
-                part,
-                hit: response.status().is_hit() && !response.status().is_joined(),
-                number: response.metadata().and_then(number),
-                start: response.range().map(|range| range.start),
-            };
-            if response.is_absent() && read.number.is_some() {
-                return self.history.found(read);
-            }
-            let is_hit = response.status().is_hit();
-            let Some(body) = response.into_body() else {
-                return;
-            };
-            let drained = if is_hit {
-                drain_hit(body, patience).await
-            } else {
-                drain(body, patience).await
-            };
-            match drained {
-                Ok(bytes) => self.history.read(read, &bytes),
-                // What breaks off says so.
-                Err(error) if whole => self.failed("a body", &error),
-                Err(_) => {}
-            }
-        };
-        leave(read, patience).await;
-    }
-
-    /// What was too old when the read began is not served for what it is not. A flight that was
-    /// joined found its object earlier.
-    fn check_age(&self, response: &Response, began: Timestamp) {
-        let status = response.status();
-        let Some(header) = response.metadata() else {
-            return;
-        };
-        let may_be = match status.stale() {
-            None => TTL,
-            Some(larder::Stale::WhileRevalidate) => TTL + STALE,
-            Some(_) => TTL + STALE_IF_ERROR,
-        };
-        let is_hit = status.is_hit() && !status.is_joined();
-        if is_hit && header.fetched_at.after(may_be) < began {
-            self.history
-                .violation(format!("{status}, which is more than {may_be:?}"));
-        }
+impl Settings {
+    /// Bytes that a flight keeps of an object which no tier takes, where it cannot spill.
+    fn kept(self) -> Option<u64> {
+        let window = if self.small_window { WINDOW } else { 1 << 20 };
+        (self.spill != Spill::Allowed).then_some(window)
     }
 }
 
@@ -440,14 +355,17 @@ fn builder(settings: Settings, clock: &ManualClock) -> Builder {
         .ttl(TTL)
         .stale_while_revalidate(STALE)
         .stale_if_error(STALE_IF_ERROR)
-        .negative_ttl(Duration::from_secs(30));
+        .negative_ttl(NEGATIVE);
     let mut builder = Cache::builder().clock(clock.clone()).policy(policy).seed(1);
     if settings.small_window {
-        builder = builder.spool_memory(128 << 10);
+        builder = builder.spool_memory(WINDOW);
     }
-    if settings.no_spill {
-        builder = builder.spool_disk_max(0);
-    }
+    builder = match settings.spill {
+        Spill::Allowed => builder,
+        Spill::Forbidden => builder.spool_disk_max(0),
+        // Nothing can be created under a file.
+        Spill::Unwritable => builder.spool_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+    };
     if settings.abandon {
         builder = builder.on_abandon(OnAbandon::Abort);
     }
@@ -470,51 +388,10 @@ fn store(kind: TierKind, clock: &ManualClock) -> Result<Arc<dyn Store>> {
     })
 }
 
-fn name(key: u8) -> String {
+pub(crate) fn name(key: u8) -> String {
     format!("key {key}")
 }
 
 fn draft(number: u64) -> Draft {
     Draft::new().with(|header| header.etag = tag(number).ok())
-}
-
-/// Of a hit a reader may be given the store's own body: then only its own time-out bounds it, and
-/// only the reader can catch its panic.
-async fn drain_hit(body: Body, patience: Patience) -> Result<Vec<u8>> {
-    let drained = AssertUnwindSafe(drain(body, patience)).catch_unwind();
-    match timeout(LONG / 2, drained).await {
-        Ok(Ok(drained)) => drained,
-        Ok(Err(_)) => Err(Error::new(ErrorKind::Other, "the body panicked")),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, "the body stalled")),
-    }
-}
-
-async fn drain(mut body: Body, patience: Patience) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-        if let Patience::Lags(millis) = patience {
-            tokio::time::sleep(Duration::from_millis(millis.into())).await;
-        }
-    }
-    Ok(bytes)
-}
-
-/// Polls a future until it ends, or its caller leaves.
-async fn leave<T>(future: impl Future<Output = T>, patience: Patience) -> Option<T> {
-    let Patience::Leaves(polls) = patience else {
-        return Some(future.await);
-    };
-    let mut future = pin!(future);
-    let mut left = polls;
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending if left == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            left -= 1;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
 }
