@@ -18,7 +18,8 @@ pub struct Response {
 pub(crate) enum Described {
     Nothing,
     Stored(Arc<Metadata>),
-    Flying(Arc<Header>),
+    /// With the length of the whole object, where it is known.
+    Flying(Arc<Header>, Option<u64>),
 }
 
 /// One of three things that a read can give.
@@ -93,11 +94,12 @@ impl Response {
         match &self.metadata {
             Described::Nothing => None,
             Described::Stored(metadata) => Some(metadata),
-            Described::Flying(header) => Some(header),
+            Described::Flying(header, _) => Some(header),
         }
     }
 
-    /// Which bytes of the object the body gives; `None` while the object's length is not known.
+    /// Which bytes of the object the body gives; `None` while the end of them is not known, since
+    /// the object's length is not.
     pub fn range(&self) -> Option<Range<u64>> {
         self.range.clone()
     }
@@ -109,6 +111,29 @@ impl Response {
             (Content::Body(_), Some(range)) => range.end - range.start,
             _ => 0,
         }
+    }
+
+    /// The length of the whole object in bytes, also where the body gives a part of it or there is
+    /// none: what a service needs for `Content-Range`. `None` where there is no object, and while
+    /// the origin has not said or reached the object's end.
+    ///
+    /// ```
+    /// # use larder::{ByteRange, Cache, Error, Fetched, Memory};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// # let cache = Cache::builder().tier(Memory::new(1 << 20)).build()?;
+    /// let fetch = async |_| Ok::<_, Error>(Fetched::bytes("hello, world"));
+    /// let response = cache.get_or_fetch("greeting", fetch).range(ByteRange::within(7, 100)?).await?;
+    /// assert_eq!((response.range(), response.total_len()), (Some(7..12), Some(12)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn total_len(&self) -> Option<u64> {
+        let (absent, len) = match &self.metadata {
+            Described::Nothing => return None,
+            Described::Stored(metadata) => (metadata.absent, Some(metadata.len())),
+            Described::Flying(header, len) => (header.absent, *len),
+        };
+        len.filter(|_| !absent)
     }
 
     /// The content.
@@ -227,12 +252,18 @@ impl Status {
 }
 
 impl fmt::Display for Status {
-    /// One line for a log: `memory fresh, 3s old`, `disk fresh, 3s old, too large for memory`.
+    /// One line for a log: `memory fresh, 3s old`, `disk fresh, 3s old, too large for memory`, or
+    /// `nowhere` where a `get` found nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source == Source::Nowhere {
+            // It has no age, and cannot be fresh.
+            let joined = if self.joined { ", joined" } else { "" };
+            return write!(f, "nowhere{joined}");
+        }
         match &self.source {
             Source::Tier { name, .. } => f.write_str(name)?,
             Source::Origin => f.write_str("origin")?,
-            Source::Nowhere => f.write_str("nowhere")?,
+            Source::Nowhere => {}
         }
         match self.stale() {
             None => f.write_str(" fresh")?,

@@ -24,11 +24,20 @@ pub(super) enum Place {
     At(Cursor),
 }
 
+/// A range of an object whose length nobody knew, as far as it is known now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought {
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+    /// The length of the whole object.
+    pub(crate) len: Option<u64>,
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Cursor {
     pub(super) offset: u64,
     pub(super) stop: Option<u64>,
-    /// Where its range began, if nobody knew whether the object reaches to `stop`.
+    /// Where its range began, if the object must reach to `stop` and nobody knew whether it does.
     pub(super) asked: Option<u64>,
 }
 

@@ -10,6 +10,7 @@ use super::{
     direct::guarded,
     fetcher::Fetcher,
     flight::{Carrier, Flight, Member, Opening},
+    place::Sought,
 };
 use crate::{
     counters::count,
@@ -51,12 +52,8 @@ impl Reader<'_> {
             },
             Carrier::Spooled | Carrier::Direct { .. } => return None,
         };
-        Some(Ok(self.respond(
-            opening,
-            described(opening),
-            range,
-            content,
-        )))
+        let described = described(opening, opening.len);
+        Some(Ok(self.respond(opening, described, range, content)))
     }
 
     /// The answer; `None` when the object went away meanwhile.
@@ -69,9 +66,9 @@ impl Reader<'_> {
         if let Some(answer) = self.at_once(opening) {
             return answer.map(Some);
         }
-        let (range, content) = match &opening.carrier {
+        let (range, len, content) = match &opening.carrier {
             Carrier::Spooled => match self.join(member, opening).await? {
-                Some((range, body)) => (range, Content::Body(body)),
+                Some((range, len, body)) => (range, len, Content::Body(body)),
                 None => return Ok(None),
             },
             Carrier::Direct { tier, object } => {
@@ -99,7 +96,7 @@ impl Reader<'_> {
                     (Some(range), Content::Body(body))
                 };
                 let described = if renewed {
-                    described(opening)
+                    described(opening, opening.len)
                 } else {
                     Described::Stored(metadata)
                 };
@@ -107,12 +104,8 @@ impl Reader<'_> {
             }
             Carrier::Absent | Carrier::Whole(_) => unreachable!("it was answered at once"),
         };
-        Ok(Some(self.respond(
-            opening,
-            described(opening),
-            range,
-            content,
-        )))
+        let described = described(opening, len);
+        Ok(Some(self.respond(opening, described, range, content)))
     }
 
     /// Whether the object that the flight has open may go to this reader. Where the fetcher does
@@ -159,14 +152,11 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads through the flight's spool. `None` when bytes that it needs are gone.
-    async fn join(
-        &self,
-        member: Member,
-        opening: &Opening,
-    ) -> Result<Option<(Option<std::ops::Range<u64>>, Body)>> {
+    /// Reads through the flight's spool: the range and the object's length, where they are known,
+    /// and the body. `None` when bytes that it needs are gone.
+    async fn join(&self, member: Member, opening: &Opening) -> Result<Option<Joined>> {
         let range = self.ask.range;
-        let (start, end) = match opening.len {
+        let Sought { start, end, len } = match opening.len {
             Some(len) => {
                 let part = range.resolve(len)?;
                 // The full range ends where the source does, and not before.
@@ -174,7 +164,11 @@ impl Reader<'_> {
                 if !member.place(part.start, stop) {
                     return Ok(None);
                 }
-                (part.start, Some(part.end))
+                Sought {
+                    start: part.start,
+                    end: Some(part.end),
+                    len: Some(len),
+                }
             }
             None => match member.seek(range).await? {
                 Some(part) => part,
@@ -191,7 +185,7 @@ impl Reader<'_> {
             body = body.counted(Arc::clone(&self.engine.counts));
         }
         let body = Body::stream(end.map(|end| end - start), body);
-        Ok(Some((end.map(|end| start..end), body)))
+        Ok(Some((end.map(|end| start..end), len, body)))
     }
 
     /// Opens the object in the tier that has it, or takes the one that the flight has open.
@@ -263,11 +257,14 @@ impl Reader<'_> {
     }
 }
 
-/// What is known of what a flight has found.
-fn described(opening: &Opening) -> Described {
+/// A reader's range and the object's length, where they are known, and its body.
+type Joined = (Option<std::ops::Range<u64>>, Option<u64>, Body);
+
+/// What is known of the object, of this length, that a flight has found.
+fn described(opening: &Opening, len: Option<u64>) -> Described {
     match &opening.stored {
         Some(metadata) if !opening.revalidated => Described::Stored(Arc::clone(metadata)),
-        _ => Described::Flying(Arc::clone(&opening.header)),
+        _ => Described::Flying(Arc::clone(&opening.header), len),
     }
 }
 

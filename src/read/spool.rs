@@ -30,7 +30,7 @@ use larder_store::{ByteRange, Error, Result, Staged};
 use slab::Slab;
 
 use super::{
-    place::{Cursor, Place, Reader, held_up, past_the_end, suffix, too_long},
+    place::{Cursor, Place, Reader, Sought, held_up, past_the_end, suffix, too_long},
     window::{CHUNK_COST, Window},
 };
 
@@ -182,18 +182,14 @@ impl Spool {
         let at = Cursor {
             offset,
             stop,
-            asked: Some(offset),
+            asked: (!range.is_clamped()).then_some(offset),
         };
         self.settle(id, Place::At(at), offset, stop)
     }
 
     /// The range of a reader that sought it, once that can be answered: when enough of it came, when
     /// the flight waits for its readers, or at the end of the source. `None` while the reader waits.
-    pub(crate) fn sought(
-        &mut self,
-        id: usize,
-        range: ByteRange,
-    ) -> Option<Result<(u64, Option<u64>)>> {
+    pub(crate) fn sought(&mut self, id: usize, range: ByteRange) -> Option<Result<Sought>> {
         let (end, half) = (self.end(), self.limits.memory / 2);
         let reader = &mut self.readers[id];
         if let Some(error) = &reader.cut {
@@ -211,7 +207,11 @@ impl Spool {
                     asked: None,
                 });
             }
-            return Some(Ok((part.start, Some(part.end))));
+            return Some(Ok(Sought {
+                start: part.start,
+                end: Some(part.end),
+                len: Some(end),
+            }));
         }
         if let Some((start, stop)) = range.known() {
             let enough = match stop {
@@ -221,7 +221,13 @@ impl Spool {
             };
             // Before a failure of the source, which comes after the bytes.
             if end >= enough || (self.waits && end > start) {
-                return Some(Ok((start, stop)));
+                // The object may still end within a range that its end clamps.
+                let is_certain = |stop: &u64| !range.is_clamped() || *stop <= end;
+                return Some(Ok(Sought {
+                    start,
+                    end: stop.filter(is_certain),
+                    len: None,
+                }));
             }
         }
         match &self.outcome {

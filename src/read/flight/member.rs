@@ -10,7 +10,10 @@ use larder_store::{ByteRange, Error, Result, Staged};
 
 use super::{Carrier, Flight, Opening, Over, Phase};
 use crate::{
-    read::spool::{Read, Spool},
+    read::{
+        place::Sought,
+        spool::{Read, Spool},
+    },
     sync::lock,
 };
 
@@ -132,9 +135,8 @@ impl Member {
     }
 
     /// Begins to read a range of an object whose length nobody knows. Waits until enough of it came
-    /// and gives its start and, where it is known, its end. `None` when bytes of it are gone. Cancel
-    /// safe.
-    pub(crate) async fn seek(&self, range: ByteRange) -> Result<Option<(u64, Option<u64>)>> {
+    /// and gives what is known of it then. `None` when bytes of it are gone. Cancel safe.
+    pub(crate) async fn seek(&self, range: ByteRange) -> Result<Option<Sought>> {
         if !self.change(|spool| spool.seek(self.id, range)) {
             return Ok(None);
         }

@@ -8,7 +8,8 @@ use crate::{
     probe::{draft, expect_err, finds, hit, key, open, pattern, put, set},
 };
 
-/// Clause 9: any range that lies within the object is given exactly, and no other.
+/// Clause 9: any range that lies within the object is given exactly, one that the object's end clamps
+/// is given up to there, and no other.
 pub async fn clause_09_ranges(subject: &impl Subject) {
     let store = subject.make(Setup::default()).await;
     for len in [1_u64, 2, 4096, 10_000, 300_001] {
@@ -22,7 +23,11 @@ pub async fn clause_09_ranges(subject: &impl Subject) {
                 expect(&store, &name, &whole, range).await;
             }
             for end in places(len) {
-                if let Ok(range) = ByteRange::try_from(start..end) {
+                let ranges = [
+                    ByteRange::try_from(start..end),
+                    ByteRange::within(start, end),
+                ];
+                for range in ranges.into_iter().flatten() {
                     expect(&store, &name, &whole, range).await;
                 }
             }
@@ -47,7 +52,11 @@ pub async fn clause_09_ranges(subject: &impl Subject) {
         finds(&store, "empty", 0).await;
         for start in [0, 1, u64::MAX] {
             expect(&store, "empty", &Bytes::new(), ByteRange::from(start..)).await;
-            let ranges = [ByteRange::suffix(start), ByteRange::try_from(0..start)];
+            let ranges = [
+                ByteRange::suffix(start),
+                ByteRange::try_from(0..start),
+                ByteRange::within(0, start),
+            ];
             for range in ranges.into_iter().flatten() {
                 expect(&store, "empty", &Bytes::new(), range).await;
             }
