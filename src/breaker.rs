@@ -48,7 +48,8 @@ impl Breaker {
     }
 
     /// How long the first pause is, and the longest: each is twice the one before, less a random
-    /// share of up to a half, so that processes do not ask in step. Default 100 ms and 5 s.
+    /// share of up to a half, so that processes do not ask in step. A pause above ten years counts
+    /// as ten years. Default 100 ms and 5 s.
     #[must_use]
     pub const fn pause(mut self, first: Duration, longest: Duration) -> Self {
         self.pause_min = first;
@@ -63,6 +64,15 @@ impl Breaker {
             ));
         }
         Ok(())
+    }
+
+    /// With pauses of at most `max`.
+    pub(crate) fn clamped(self, max: Duration) -> Self {
+        Self {
+            pause_min: self.pause_min.min(max),
+            pause_max: self.pause_max.min(max),
+            ..self
+        }
     }
 }
 

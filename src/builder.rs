@@ -176,7 +176,9 @@ impl Builder {
         self
     }
 
-    /// Where spill files are made. Default: the system's folder for temporary files.
+    /// Where spill files are made, a folder that exists and can be written; `build` makes a file
+    /// there and removes it. Where nothing is spilled, see [`spool_disk_max`](Self::spool_disk_max),
+    /// it need not be writable. Default: the system's folder for temporary files.
     pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.settings.spool_dir = dir.into();
         self
@@ -320,16 +322,19 @@ impl Builder {
         self
     }
 
-    /// Builds the cache.
+    /// Builds the cache. A time-out above ten years counts as ten years, and a limit above what a
+    /// semaphore counts as that, so the largest number stands for "no limit".
     ///
     /// # Errors
     ///
     /// `Invalid` without a tier or with too many (16), with a store given twice, with a first tier
-    /// that is written behind, with limits of zero, with lifetimes that contradict, outside of
-    /// a runtime when none was given, and with a runtime that has no timers or has ended.
+    /// that is written behind, with limits of zero, with lifetimes that contradict
+    /// ([`Policy::check`]), with a [`spool_dir`](Self::spool_dir) that does not exist or cannot be
+    /// written, outside of a runtime when none was given, and with a runtime that has no timers or
+    /// has ended.
     pub fn build(self) -> Result<Cache> {
-        self.check()?;
-        let runtime = match self.runtime {
+        let this = self.checked()?;
+        let runtime = match this.runtime {
             Some(runtime) => runtime,
             None => Handle::try_current().map_err(|error| {
                 let message = "a cache is built within a tokio runtime, or given one";
@@ -337,24 +342,24 @@ impl Builder {
             })?,
         };
         let runtime = Runtime::new(runtime)?;
-        let settings = self.settings;
-        let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        let tiers = self.tiers.into_iter().zip(0_u64..);
+        let settings = this.settings;
+        let seed = this.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let tiers = this.tiers.into_iter().zip(0_u64..);
         #[allow(clippy::cast_possible_truncation)] // At most `TIERS_MAX`.
         let place = |(tier, index)| Place::new(index as usize, tier, &runtime, seed ^ index);
         let tiers: Box<[Place]> = tiers.map(place).collect();
-        let leases = self.leases.map(|store| {
+        let leases = this.leases.map(|store| {
             let identity = store.identity();
             let is_same = |place: &Place| place.store().identity() == identity;
             let tier = tiers.iter().position(is_same);
             let apart = Tier::new(store).shared();
             let place = || Place::new(TIERS_MAX, apart, &runtime, seed ^ TIERS_MAX as u64);
             let pid = || std::process::id().to_string().into();
-            let who = self.process.unwrap_or_else(pid);
+            let who = this.process.unwrap_or_else(pid);
             let own = tier.is_none().then(place);
             Leases::new(tier, own, who, settings.lease_ttl, settings.lease_wait)
         });
-        let bus = self.bus.map(|store| {
+        let bus = this.bus.map(|store| {
             let identity = store.identity();
             let is_tier = tiers
                 .iter()
@@ -363,14 +368,14 @@ impl Builder {
             let place = Place::new(TIERS_MAX + 1, tier, &runtime, seed);
             // It takes the time.
             let _entered = runtime.enter();
-            Bus::new(place, is_tier, settings.bus_bound, self.clock.now())
+            Bus::new(place, is_tier, settings.bus_bound, this.clock.now())
         });
         let counts = Arc::new(Counts::default());
         let memory = usize::try_from(settings.spool_memory_total >> 10).unwrap_or(usize::MAX);
         Cache::new(Engine {
             order: commit_order(&tiers),
-            policy: self.policy,
-            clock: self.clock,
+            policy: this.policy,
+            clock: this.clock,
             flights: Flights::new(settings.flights_max),
             turns: Turns::new(),
             suspects: Suspects::new(tiers.len(), settings.suspects_max),
@@ -385,9 +390,7 @@ impl Builder {
             ),
             tasks: Tasks::new(runtime.clone(), Arc::clone(&counts)),
             refreshes: Pool::new(settings.refreshes_max, settings.refresh_queue_max),
-            fetches: Arc::new(Semaphore::new(
-                settings.fetches_max.min(Semaphore::MAX_PERMITS),
-            )),
+            fetches: Arc::new(Semaphore::new(settings.fetches_max)),
             memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
             spill: Arc::new(SpillSpace::new(runtime.clone(), &settings)),
             closed: AtomicBool::new(false),

@@ -129,9 +129,15 @@ impl Policy {
         }
     }
 
-    /// Checks what it decides: `Invalid` for a jitter outside 0.0 to 1.0, and for lifetimes that
-    /// contradict: windows past a `ttl` that never ends, or an `error_ttl` longer than the
-    /// `stale_if_error` that is to bridge it.
+    /// Checks the lifetimes that hold under this policy alone, with its unset fields decided as their
+    /// documentation says. A cache checks its policy so when it is built, and what a request or a
+    /// draft sets merged over that. What a fetch result sets comes from the origin and fails no read.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a jitter outside 0.0 to 1.0, and for lifetimes that contradict: a window that is
+    /// set, and not zero, under a `ttl` that never ends; an `error_ttl` longer than the
+    /// `stale_if_error` that bridges it, unless that is zero.
     pub fn check(&self) -> Result<()> {
         if self
             .jitter
@@ -148,10 +154,12 @@ impl Policy {
                 "a ttl that never ends leaves nothing to be stale after it",
             ));
         }
-        if let (Some(error_ttl), Some(stale)) = (self.error_ttl, self.stale_if_error)
-            && !stale.is_zero()
-            && error_ttl > stale
-        {
+        let Lifetimes {
+            error_ttl,
+            stale_if_error,
+            ..
+        } = self.lifetimes();
+        if !stale_if_error.is_zero() && error_ttl > stale_if_error {
             return Err(Error::invalid(
                 "error_ttl is longer than stale_if_error, which is to bridge it",
             ));
@@ -235,8 +243,19 @@ mod tests {
             Policy::new().jitter(f64::NAN),
             Policy::new().ttl(Duration::MAX).stale_if_error(SECOND),
             Policy::new().error_ttl(2 * SECOND).stale_if_error(SECOND),
+            Policy::new().error_ttl(601 * SECOND),
         ] {
             assert!(policy.check().unwrap_err().is_invalid(), "{policy:?}");
+        }
+        let no_window = Policy::new().error_ttl(601 * SECOND);
+        for policy in [
+            Policy::new().error_ttl(600 * SECOND),
+            no_window.stale_if_error(Duration::ZERO),
+            no_window.ttl(Duration::ZERO),
+            no_window.ttl(Duration::MAX),
+            Policy::new().ttl(Duration::MAX),
+        ] {
+            assert!(policy.check().is_ok(), "{policy:?}");
         }
     }
 

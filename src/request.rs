@@ -80,8 +80,9 @@ impl<F> Request<'_, F> {
         self
     }
 
-    /// Asks for a part of the object. One that reaches past its end is `Invalid`. What is fetched
-    /// and stored is the whole object all the same.
+    /// Asks for a part of the object. One that reaches past its end is `Invalid`, except
+    /// [`ByteRange::within`], which ends where the object does. What is fetched and stored is the
+    /// whole object all the same.
     pub fn range(mut self, range: impl Into<ByteRange>) -> Self {
         self.ask.range = range.into();
         self
@@ -261,7 +262,8 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
     /// Asks the first tier, without waiting for it.
     fn first(&mut self, cx: &mut Context<'_>) -> First<'a> {
         let engine = self.engine;
-        let checked = engine.check_open().and_then(|()| self.ask.check());
+        let checked = engine.check_open();
+        let checked = checked.and_then(|()| self.ask.check(engine.policy));
         let key = match checked.and_then(|()| Key::new(self.key)) {
             Ok(key) => key,
             Err(error) => return First::Refused(error),

@@ -56,7 +56,7 @@ impl CacheWriter {
     ) -> Result<Self> {
         engine.check_open()?;
         draft.check()?;
-        let draft = stamp(engine, draft, policy);
+        let draft = stamp(engine, draft, policy)?;
         let (header, len) = (Arc::new(draft.header().clone()), draft.expected_len());
         let lane = |place| Lane::write(place, &header, len, None, true);
         let lanes = engine.tiers.iter().filter_map(lane).collect();
@@ -135,12 +135,13 @@ impl fmt::Debug for CacheWriter {
 }
 
 /// Stamps what the user left open, as a fetch that began now. Lifetimes that the draft has are
-/// nearest, as those of a fetch result are.
-fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
+/// nearest, as those of a fetch result are. `Invalid` where the merged lifetimes contradict.
+fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Result<Draft> {
     let Header {
         ttl,
         stale_while_revalidate,
         stale_if_error,
+        absent,
         ..
     } = *draft.header();
     let set = |window: Duration| (!window.is_zero()).then_some(window);
@@ -151,11 +152,16 @@ fn stamp(engine: &Engine, draft: Draft, policy: Policy) -> Draft {
         stale_if_error: set(stale_if_error),
         ..Policy::new()
     };
-    let lifetimes = nearest.over(policy).over(engine.policy).lifetimes();
-    draft.with(|header: &mut Header| {
+    let merged = nearest.over(policy).over(engine.policy);
+    // An absence has a `negative_ttl` alone.
+    if !absent {
+        merged.check()?;
+    }
+    let lifetimes = merged.lifetimes();
+    Ok(draft.with(|header: &mut Header| {
         header.generation = engine.generation();
         lifetimes.stamp(header, engine.now(), engine.dice.roll());
-    })
+    }))
 }
 
 async fn publish(

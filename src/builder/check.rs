@@ -1,14 +1,39 @@
-//! What a builder refuses, and why.
+//! The one place that checks the settings: what a builder refuses and why, and which limits it
+//! lowers.
+//!
+//! The builder refuses a setting that cannot work. It lowers a limit that no cache can reach to one
+//! that tokio and the arithmetic of `Instant` take, so that "no limit" can be written as the
+//! largest number. Lifetimes merge at each read and write, where [`Policy::check`] checks them.
+//!
+//! [`Policy::check`]: crate::Policy::check
 
-use std::time::Duration;
+use std::{fs, io, path::Path, time::Duration};
 
-use larder_store::{Error, Result, Store, Terms};
+use larder_store::{Error, ErrorKind, Result, Store, Terms};
+use tokio::sync::Semaphore;
 
 use super::{Builder, DAY, TIERS_MAX};
-use crate::{bus, engine::OnAbandon, tier::Tier};
+use crate::{
+    bus,
+    engine::{OnAbandon, Settings},
+    tier::Tier,
+};
+
+/// Longest wait. A longer one counts as this long, and the end of each wait is an `Instant`.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Builder {
-    pub(super) fn check(&self) -> Result<()> {
+    /// The builder with settings that work.
+    pub(super) fn checked(mut self) -> Result<Self> {
+        self.check()?;
+        self.settings.lower();
+        for tier in &mut self.tiers {
+            tier.lower();
+        }
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<()> {
         let settings = &self.settings;
         let invalid = |message: &'static str| Err(Error::invalid(message));
         if self.tiers.is_empty() {
@@ -67,7 +92,8 @@ impl Builder {
         if let Some(store) = &self.bus {
             self.check_bus(&**store)?;
         }
-        self.policy.check()
+        self.policy.check()?;
+        settings.check_spool_dir()
     }
 
     /// The tier that is this store.
@@ -119,5 +145,83 @@ impl Builder {
             )));
         }
         Ok(())
+    }
+}
+
+impl Settings {
+    /// Lowers limits that nothing reaches, and resolves the path.
+    fn lower(&mut self) {
+        let permits = [
+            &mut self.fetches_max,
+            &mut self.refreshes_max,
+            &mut self.behind_max,
+        ];
+        for max in permits {
+            *max = (*max).min(Semaphore::MAX_PERMITS);
+        }
+        let waits = [
+            &mut self.fetch_timeout,
+            &mut self.idle_timeout,
+            &mut self.close_timeout,
+        ];
+        for wait in waits {
+            *wait = (*wait).min(WAIT_MAX);
+        }
+        // Resolved once, whatever becomes of the working directory.
+        if let Ok(dir) = std::path::absolute(&self.spool_dir) {
+            self.spool_dir = dir;
+        }
+    }
+
+    /// Checks that spill files can be made.
+    fn check_spool_dir(&self) -> Result<()> {
+        let dir = &self.spool_dir;
+        let spills = self.spool.disk > 0 && self.spool_disk_total > 0;
+        let refused = |what: &str, error: io::Error| {
+            let message = format!("spool_dir {} {what}", dir.display());
+            Err(Error::with_source(ErrorKind::Invalid, message, error))
+        };
+        match fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let message = format!("spool_dir {} is not a folder", dir.display());
+                return Err(Error::invalid(message));
+            }
+            // A system without a folder for temporary files, where none is needed.
+            Err(_) if !spills && *dir == std::env::temp_dir() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return refused("does not exist", error);
+            }
+            Err(_) if !spills => return Ok(()),
+            Err(error) => return refused("cannot be read", error),
+        }
+        match probe(dir) {
+            Err(error) if spills => refused("cannot be written", error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a file as a flight that spills does. A full disk passes: it may have room later.
+fn probe(dir: &Path) -> io::Result<()> {
+    match tempfile::tempfile_in(dir) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Tier {
+    /// Lowers limits that nothing reaches.
+    fn lower(&mut self) {
+        self.timeout = self.timeout.min(WAIT_MAX);
+        self.write_stall = self.write_stall.min(WAIT_MAX);
+        self.breaker = self.breaker.map(|breaker| breaker.clamped(WAIT_MAX));
     }
 }

@@ -276,11 +276,11 @@ impl Ask {
         self.policy.as_ref().map_or(ttl, |policy| ttl.or(**policy))
     }
 
-    /// `Invalid` for lifetimes that contradict.
+    /// `Invalid` where its lifetimes, merged over the cache's, contradict.
     #[inline]
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.policy.is_some() {
-            self.policy().check()
+    pub(crate) fn check(&self, cache: Policy) -> Result<()> {
+        if self.policy.is_some() || self.ttl.is_some() {
+            self.policy().over(cache).check()
         } else {
             Ok(())
         }

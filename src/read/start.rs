@@ -146,9 +146,8 @@ pub(crate) async fn wait_to_begin(engine: &Engine, flight: &Arc<Flight>) -> bool
 }
 
 fn deadline(engine: &Engine) -> Instant {
-    let now = engine.tasks.runtime().now();
-    now.checked_add(engine.settings.fetch_timeout)
-        .unwrap_or(now)
+    // The builder has lowered it, so the sum is an `Instant`.
+    engine.tasks.runtime().now() + engine.settings.fetch_timeout
 }
 
 fn full(engine: &Engine) -> larder_store::Error {

@@ -287,8 +287,8 @@ async fn s80_where_nothing_can_be_spilled_the_slowest_sets_the_pace_and_all_get_
     let builder = Cache::builder().tier(refusing()).policy(strict());
     let builder = builder.spool_memory(WINDOW as u64);
     let dir = tempfile::tempdir().unwrap();
-    let cache = builder.spool_dir(dir.path().join("missing"));
-    let cache = cache.build().unwrap();
+    let cache = builder.spool_dir(dir.path()).build().unwrap();
+    drop(dir);
     let (object, ledger) = (pattern(64 * CHUNK), Ledger::default());
     let source = paced(&object, MILLI, &ledger);
     let fetch = Origin::default().does(async move |_| Ok(source));

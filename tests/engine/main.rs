@@ -42,6 +42,7 @@ mod revalidate;
 mod review;
 mod review_fleet;
 mod runtimes;
+mod settings;
 mod small_chunks;
 mod smoke;
 mod source;

@@ -27,9 +27,10 @@ fn builder() -> Builder {
 
 /// Caches whose flights can spill nothing: by their settings, or as they find out.
 fn unable() -> [Cache; 2] {
-    let missing = tempfile::tempdir().unwrap().path().join("missing");
     let none = builder().spool_disk_max(0).build().unwrap();
-    [none, builder().spool_dir(missing).build().unwrap()]
+    // Its folder is removed once it is built.
+    let folder = tempfile::tempdir().unwrap();
+    [none, builder().spool_dir(folder.path()).build().unwrap()]
 }
 
 fn range(from: usize, to: usize) -> ByteRange {
