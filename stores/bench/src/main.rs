@@ -1,14 +1,13 @@
 //! Benchmarks a store from the command line.
-#![allow(
-    clippy::print_stderr,
-    reason = "a command line tool speaks to its user"
-)]
 
 mod options;
 mod program;
 mod scratch;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     let command = match options::parse() {
         Ok(command) => command,
         Err(error) => {
-            eprintln!("larder-bench: {error}\n\n{}", options::USAGE);
+            complain(&format!("{error}\n\n{}", options::USAGE));
             return ExitCode::from(USAGE_ERROR);
         }
     };
@@ -51,8 +50,13 @@ fn main() -> ExitCode {
         // The reader has seen enough.
         Err(error) if program::is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("larder-bench: {}", program::chain(&*error));
+            complain(&program::chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Unlike `eprintln!`, which panics when nobody reads it.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "larder-bench: {text}");
 }

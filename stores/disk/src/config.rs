@@ -247,13 +247,14 @@ impl Builder {
         let segment = (capacity / 256)
             .clamp(16 << 20, SEGMENT_MAX)
             .min((capacity / 16).max(SEGMENT_MIN));
-        let segment_size = self.segment_size.unwrap_or(segment) / 4096 * 4096;
-        within(
-            "segment_size",
-            segment_size,
-            SEGMENT_MIN.max(capacity.div_ceil(SEGMENTS_MAX)),
-            SEGMENT_MAX.min(capacity / 8),
-        )?;
+        let asked = self.segment_size.unwrap_or(segment);
+        let segment_size = asked / 4096 * 4096;
+        let least = SEGMENT_MIN.max(capacity.div_ceil(SEGMENTS_MAX).next_multiple_of(4096));
+        let most = SEGMENT_MAX.min(capacity / 8);
+        if !(least..=most).contains(&segment_size) {
+            // Told as it was set, before it was rounded down.
+            within("segment_size", asked, least, most)?;
+        }
         let large_max = u64::from(VALUE_LEN_MAX).min(segment_size / 4);
         let large_object = self.large_object.unwrap_or(large_max);
         within("large_object", large_object, 0, large_max)?;
@@ -325,6 +326,15 @@ mod tests {
         assert_eq!(of(64 << 20), (4 << 20, 1 << 20));
         assert_eq!(of(10 << 30), (40 << 20, 1 << 20));
         assert_eq!(of(1 << 40), (1 << 30, 1 << 20));
+    }
+
+    #[test]
+    fn s104_a_segment_size_is_told_as_it_was_set() {
+        for size in [1, 4095, 131_071, u64::MAX] {
+            let error = settings(64 << 20, |builder| builder.segment_size(size)).unwrap_err();
+            let told = format!("segment_size is {size}, ");
+            assert!(error.to_string().starts_with(&told), "{error}");
+        }
     }
 
     #[test]

@@ -67,3 +67,20 @@ fn help_has_every_workload() {
         assert!(text.contains(name), "{name}");
     }
 }
+
+/// As in `larder-bench 2>&1 | head -1`.
+#[test]
+fn s104_a_pipe_that_nobody_reads_is_no_panic() {
+    let closed = || std::io::pipe().unwrap().1;
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_larder-bench"));
+        let command = command.args(words).stdout(closed()).stderr(closed());
+        command.status().unwrap().code()
+    };
+    let small = ["memory:", "--keys", "10", "--count", "100"];
+    assert_eq!(run(&small), Some(0));
+    assert_eq!(run(&[&small[..], &["--json"]].concat()), Some(0));
+    assert_eq!(run(&["--help"]), Some(0));
+    assert_eq!(run(&["--nonsense"]), Some(2));
+    assert_eq!(run(&["nowhere:"]), Some(1));
+}

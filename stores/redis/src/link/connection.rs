@@ -167,9 +167,13 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot reconnect");
-                    // Whatever it is, also a password that was changed, may pass.
-                    let message = error.to_string();
-                    let error = Error::with_source(ErrorKind::Unavailable, message, error);
+                    // The failure may be temporary, even an authentication error.
+                    let error = if error.is_unavailable() {
+                        error
+                    } else {
+                        let message = "the redis connection is lost";
+                        Error::with_source(ErrorKind::Unavailable, message, error)
+                    };
                     self.tell(State::Dialing(Some(error)));
                 }
             }

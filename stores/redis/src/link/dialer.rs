@@ -138,13 +138,13 @@ impl Dialer {
         match timeout(self.connect_timeout, dialing).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
-                let error = error::error(error);
-                let kind = match error.kind() {
+                let (kind, message) = error::classify(&error);
+                let kind = match kind {
                     ErrorKind::Timeout => ErrorKind::Unavailable,
                     kind => kind,
                 };
-                let message = format!("cannot connect to redis at {place}: {error}");
-                Err(Error::with_source(kind, message, error))
+                let message = format!("cannot connect to redis at {place}: {message}");
+                Err(Error::with_source(kind, message, error::cause(error)))
             }
             Err(_) => Err(Error::new(
                 ErrorKind::Unavailable,

@@ -1,15 +1,52 @@
 //! What the errors of the client library and of the server mean to a caller.
 
-use larder_store::{Error, ErrorKind};
+use std::{fmt, io};
+
+use larder_store::{BoxError, Error, ErrorKind};
 use redis::{RedisError, ServerErrorKind};
 
 /// The error as the contract has it; the library's own is its source.
 pub(crate) fn error(error: RedisError) -> Error {
     let (kind, message) = classify(&error);
-    Error::with_source(kind, message, error)
+    Error::with_source(kind, message, cause(error))
 }
 
-fn classify(error: &RedisError) -> (ErrorKind, &'static str) {
+/// The library's error as a source that says everything once. An error of the library that has a
+/// source repeats its text.
+pub(crate) fn cause(error: RedisError) -> BoxError {
+    use std::error::Error as _;
+
+    match error
+        .source()
+        .map(<dyn std::error::Error>::downcast_ref::<io::Error>)
+    {
+        None => error.into(),
+        Some(Some(inner)) => match inner.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code).into(),
+            None => io::Error::new(inner.kind(), inner.to_string()).into(),
+        },
+        Some(None) => Cause(error).into(),
+    }
+}
+
+/// An error of the library's without the source that it repeats.
+struct Cause(RedisError);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+pub(crate) fn classify(error: &RedisError) -> (ErrorKind, &'static str) {
     use redis::ErrorKind as Client;
 
     // The errors of a pipeline's commands are kept in a list: the first one tells.
@@ -135,6 +172,35 @@ mod tests {
             ErrorKind::Other
         );
         assert_eq!(kind("ERR unknown command 'FOO'"), ErrorKind::Other);
+    }
+
+    /// The messages down the chain of sources.
+    fn messages(error: &dyn std::error::Error) -> Vec<String> {
+        let next = |error: &&dyn std::error::Error| error.source();
+        std::iter::successors(Some(error), |error| next(error))
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn s104_an_error_says_everything_once() {
+        let refused = || RedisError::from(io::Error::from_raw_os_error(111));
+        let line = b"-WRONGPASS invalid username-password pair\r\n";
+        let server = || {
+            redis::parse_redis_value(line)
+                .unwrap()
+                .extract_error()
+                .unwrap_err()
+        };
+        for failed in [refused(), server(), io::Error::other("made up").into()] {
+            let error = error(failed);
+            let messages = messages(&error);
+            assert_eq!(messages.len(), 2, "{messages:?}");
+            assert!(!messages[0].contains(&messages[1]), "{messages:?}");
+        }
+        let found = error(refused());
+        let found = found.find_source::<io::Error>().unwrap();
+        assert_eq!(found.raw_os_error(), Some(111));
     }
 
     #[test]
