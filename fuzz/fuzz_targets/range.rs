@@ -43,12 +43,13 @@ fuzz_target!(|input: &[u8]| {
 
 /// The range that is asked for; none where there is no such thing.
 fn range(kind: u8, a: u64, b: u64) -> Option<ByteRange> {
-    match kind % 6 {
+    match kind % 7 {
         0 => Some(ByteRange::FULL),
         1 => Some(ByteRange::from(a..)),
         2 => ByteRange::try_from(a..b).ok(),
         3 => ByteRange::try_from(a..=b).ok(),
         4 => ByteRange::try_from(..b).ok(),
+        5 => ByteRange::within(a, b).ok(),
         _ => ByteRange::suffix(a).ok(),
     }
 }
@@ -57,15 +58,17 @@ fn range(kind: u8, a: u64, b: u64) -> Option<ByteRange> {
 /// object of this length.
 fn meant(kind: u8, a: u64, b: u64, len: u64) -> Option<Range<u64>> {
     let (a, b, len) = (u128::from(a), u128::from(b), u128::from(len));
-    let (start, end) = match kind % 6 {
+    let (start, end) = match kind % 7 {
         0 => (0, len),
         1 => (a, len),
         2 => (a, b),
         3 => (a, b + 1),
         4 => (0, b),
+        5 if a < b && a < len => (a, b.min(len)),
+        5 => (a, u128::MAX),
         _ => (len.saturating_sub(a), len),
     };
-    let is_full = kind % 6 == 0 || (kind % 6 == 1 && a == 0);
+    let is_full = kind % 7 == 0 || (kind % 7 == 1 && a == 0);
     let fits = is_full || (start < end && end <= len);
     let number = |number| u64::try_from(number).ok();
     fits.then_some(number(start)?..number(end)?)

@@ -215,11 +215,12 @@ pub(crate) enum Part {
     Whole,
     From(u64),
     Between(u64, u64),
+    Within(u64, u64),
     Suffix(u64),
 }
 
 /// Parts of all kinds, at the edges of objects, chunks and windows.
-pub(crate) const PARTS: [Part; 16] = [
+pub(crate) const PARTS: [Part; 18] = [
     Part::From(0),
     Part::From(1),
     Part::From(39),
@@ -235,6 +236,8 @@ pub(crate) const PARTS: [Part; 16] = [
     Part::Between(10_999, 39_999),
     Part::Between(131_071, 131_073),
     Part::Between(0, 300_000),
+    Part::Within(7, 300_001),
+    Part::Within(39_999, 131_073),
     Part::Between(262_143, 300_001),
 ];
 
@@ -359,6 +362,7 @@ impl Part {
             Self::Whole => Ok(ByteRange::FULL),
             Self::From(start) => Ok(ByteRange::from(start..)),
             Self::Between(start, end) => ByteRange::try_from(start..end),
+            Self::Within(start, end) => ByteRange::within(start, end),
             Self::Suffix(len) => ByteRange::suffix(len),
         }
     }
