@@ -342,7 +342,11 @@ impl Builder {
             })?,
         };
         let runtime = Runtime::new(runtime)?;
-        let settings = this.settings;
+        let mut settings = this.settings;
+        // Later the working directory does not matter.
+        if let Ok(dir) = std::path::absolute(&settings.spool_dir) {
+            settings.spool_dir = dir;
+        }
         let seed = this.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
         let tiers = this.tiers.into_iter().zip(0_u64..);
         #[allow(clippy::cast_possible_truncation)] // At most `TIERS_MAX`.

@@ -136,7 +136,7 @@ async fn s104_a_breaker_with_an_endless_pause_opens() {
         put(store.inner(), "old").await;
         let fails = Fault::Fail(larder::ErrorKind::Unavailable);
         for op in [Op::Get, Op::Stat, Op::Set, Op::Fence, Op::Delete] {
-            store.faults().on(op).always(fails.clone());
+            store.faults().on(op).always(fails);
         }
         let breaker = Breaker::new().failures(1).pause(first, longest);
         let tier = Tier::new(store.clone()).breaker(breaker);
@@ -152,7 +152,7 @@ async fn s104_a_breaker_with_an_endless_pause_opens() {
     }
 }
 
-/// The wait for a third fetch of one key had no time at all, since its end could not be computed.
+/// A fetch that takes an hour, and a source that is silent as long, are not cut.
 #[tokio::test(start_paused = true)]
 async fn s104_an_endless_time_out_is_no_time_out_of_zero() {
     let cache = builder()
@@ -375,8 +375,10 @@ fn within(start: u64, end: u64) -> ByteRange {
     ByteRange::within(start, end).unwrap()
 }
 
-/// Reads of a clamped range: what they must give of an object of 50,000 bytes.
-const PARTS: [(u64, u64, Option<(usize, usize)>); 6] = [
+/// A clamped range, and the bytes that it must give of an object of 50,000 bytes.
+type Clamped = (u64, u64, Option<(usize, usize)>);
+
+const PARTS: [Clamped; 6] = [
     (0, 10, Some((0, 10))),
     (49_000, 60_000, Some((49_000, 50_000))),
     (49_999, u64::MAX, Some((49_999, 50_000))),

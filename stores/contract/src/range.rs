@@ -93,9 +93,8 @@ impl ByteRange {
         let range = match self.0 {
             Part::Full => return Ok(0..len),
             Part::From(start) => start..len,
-            Part::Bounded(start, end) => start..end,
             Part::Within(start, end) if start < len => start..end.min(len),
-            Part::Within(start, end) => start..end,
+            Part::Bounded(start, end) | Part::Within(start, end) => start..end,
             Part::Suffix(count) => len.saturating_sub(count)..len,
         };
         if range.start >= len || range.end > len {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larder_store::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::{blobs, flusher, medium::File, spill::Turn, staging::Stage};
+use crate::{blobs, flusher, medium::File, space, spill::Turn, staging::Stage, victims::Want};
 
 /// After so many pieces a job makes place for those that wait.
 const TURNS: u32 = 16;
@@ -119,7 +119,16 @@ impl Job {
         let volume = &self.stage.volume;
         // What is closed is somebody else's, soon.
         volume.check_open()?;
-        let created = volume.medium.create(&blobs::path(id));
+        let path = blobs::path(id);
+        let mut created = volume.medium.create(&path);
+        if let Err(error) = &created
+            && space::lacks_inodes(error)
+            // The log goes on: it needs few files.
+            && volume.room.want_inodes(Want::Blob)
+        {
+            volume.room.await_inodes();
+            created = volume.medium.create(&path);
+        }
         let file = Arc::new(created.map_err(|error| self.failed(error))?);
         self.stage.spilled(|spill, _| spill.file = Some(file));
         Ok(())
@@ -150,8 +159,12 @@ impl Job {
     fn failed(&self, error: io::Error) -> Error {
         let volume = &self.stage.volume;
         volume.counters.io_errors.add(1);
+        let lacks_inodes = space::lacks_inodes(&error);
         let error = flusher::io("the object could not be written", error);
-        volume.room.failed(&error);
+        if !lacks_inodes {
+            // A smaller store would not help.
+            volume.room.failed(&error);
+        }
         error
     }
 
@@ -171,10 +184,13 @@ impl Job {
         });
         let (has_file, admitted) = traces.unwrap_or_default();
         let volume = &self.stage.volume;
-        if has_file && let Err(error) = volume.medium.remove(&blobs::path(id)) {
-            volume.counters.io_errors.add(1);
-            // The next start sweeps it.
-            tracing::warn!(%error, id, "cannot remove the file of an object that was given up");
+        if has_file {
+            if let Err(error) = volume.medium.remove(&blobs::path(id)) {
+                volume.counters.io_errors.add(1);
+                // The next start sweeps it.
+                tracing::warn!(%error, id, "cannot remove the file of an object that was given up");
+            }
+            volume.emptied.note(id);
         }
         if admitted > 0 {
             volume.room.give_back(admitted);

@@ -43,7 +43,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::blobs::Blob;
+    use crate::{blobs::Blob, space::BlockSize};
 
     #[test]
     fn the_form_is_fixed() {
@@ -66,7 +66,7 @@ mod tests {
     fn the_table_ends_where_the_file_does() {
         for len in [0, 1, BLOB_BLOCK, BLOB_BLOCK + 1, 10 * BLOB_BLOCK - 1] {
             let (id, hash) = (1, 2);
-            let end = Blob::new(id, hash, len).file_len();
+            let end = Blob::new(id, hash, len, BlockSize::BYTE).file_len();
             assert_eq!(table_offset(len, blocks(len)), end);
         }
     }

@@ -131,9 +131,10 @@ impl BlobWriter {
 
     /// Waits for room for the file of so many bytes of this hash. What it gives is to be published.
     pub(crate) async fn admit(&mut self, hash: u64, len: u64) -> Result<Arc<Blob>> {
-        let blob = Arc::new(Blob::new(self.id, hash, len));
-        let bytes = blob.file_len();
         let volume = &self.stage.volume;
+        let block = volume.medium.block();
+        let blob = Arc::new(Blob::new(self.id, hash, len, block));
+        let bytes = blob.room();
         volume.held(volume.room.admit(bytes)).await?;
         self.stage.spilled(|spill, _| spill.admitted = bytes);
         self.blob = Some(Arc::clone(&blob));

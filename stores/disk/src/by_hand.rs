@@ -39,7 +39,7 @@ impl ByHand {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let faults = Faults::default();
-        let medium = Medium::with_faults(folder.path().into(), faults.clone());
+        let medium = Medium::with_faults(folder.path(), faults.clone());
         Self {
             folder,
             medium,

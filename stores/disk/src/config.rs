@@ -8,14 +8,18 @@ use crate::{
     Disk, blob_table,
     index::SEGMENT_MAX,
     record::{HEADER_LEN, VALUE_LEN_MAX},
+    space::Space,
 };
 
 /// What a commit or a delete that was acknowledged survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The end of the process, by whatever means: of new objects the last 5 ms may be lost, of
-    /// replacements and deletes nothing. When power fails, about the last second. The default.
+    /// The end of the process, by whatever means: of replacements and deletes nothing is lost. The
+    /// store begins to write a new object 5 ms after its commit at the latest, and as much later as
+    /// the system lets its thread wait; until then it may be lost. Of 100 kills on a busy machine of
+    /// two cores the oldest lost object was 7 ms old at 90 % and 60 ms at most, and beside four busy
+    /// loops 16 ms and 48 ms. When power fails, about the last second is lost. The default.
     #[default]
     Relaxed,
     /// The loss of power, too: what is acknowledged is on the disk. Each commit waits for it.
@@ -95,6 +99,8 @@ pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) capacity: u64,
     pub(crate) segment_size: u64,
+    /// Whether a caller has chosen the size of a segment.
+    pub(crate) is_segment_chosen: bool,
     /// A longer body goes to a file of its own.
     pub(crate) large_object: u64,
     pub(crate) object_max: u64,
@@ -148,6 +154,11 @@ impl Builder {
 
     /// The length of a segment of the log. Room is given back a segment at a time, and each keeps a
     /// file open.
+    ///
+    /// If the file system has less room than the capacity when the store is opened, segments are
+    /// shorter until it is opened again: at most an eighth of that room where a size was set, else a
+    /// 16th, and not below 128 KiB. The capacity is then at most what half of the files that the
+    /// process may have open hold at that size ([`usage`](larder_store::Store::usage) has it).
     ///
     /// Default: a 256th of the capacity, at least 16 MiB and at most 1 GiB, but never more than a
     /// 16th of the capacity, nor less than 128 KiB. A store that would need more than half of the
@@ -227,10 +238,11 @@ impl Builder {
     }
 
     /// Opens the store, or makes it where the folder is missing or empty; with what it held, it is
-    /// warm.
+    /// warm. A relative path is resolved now: later the working directory does not matter.
     ///
-    /// Errors: `Invalid` for settings that make no sense, a path that is not a folder, a folder
-    /// that holds something else, and a format that this version does not know; `Unavailable` when
+    /// Errors: `Invalid` for settings that make no sense, a path that is empty or not a folder, a
+    /// folder that holds something else, a file system of less than 1 MiB, and a format that this
+    /// version does not know; `Unavailable` when
     /// another process has it open, or the folder cannot be read and written.
     ///
     /// # Panics
@@ -259,8 +271,7 @@ impl Builder {
         let large_object = self.large_object.unwrap_or(large_max);
         within("large_object", large_object, 0, large_max)?;
         debug_assert!(large_max + BESIDE_MAX + segment_size / 64 + 64 <= segment_size);
-        let half = capacity / 2;
-        let object_most = half - blob_table::table_len(half);
+        let object_most = object_most(capacity);
         let object_max = self.object_max.unwrap_or(object_most);
         within("object_max", object_max, 1, object_most)?;
         within("cold_reads_max", self.cold_reads_max as u64, 1, 1 << 16)?;
@@ -270,6 +281,7 @@ impl Builder {
         Ok(Settings {
             capacity,
             segment_size,
+            is_segment_chosen: self.segment_size.is_some(),
             large_object,
             object_max,
             staging_max: self.staging_max.unwrap_or(64 << 20),
@@ -282,6 +294,49 @@ impl Builder {
             after_power_loss: self.after_power_loss,
             clock: Arc::clone(&self.clock),
         })
+    }
+}
+
+/// The longest body that half of the capacity holds with its checksums.
+fn object_most(capacity: u64) -> u64 {
+    let half = capacity / 2;
+    half - blob_table::table_len(half)
+}
+
+impl Settings {
+    /// Makes the segments so small that the file system has room for as many as the capacity would
+    /// have, where `used` bytes of it are the store's. Each keeps a file open, so if there would be
+    /// more than `segments_max` the capacity is less, too.
+    ///
+    /// `Invalid` where the whole file system is smaller than the least store.
+    pub(crate) fn fit(&mut self, space: &Space, used: u64, segments_max: u64) -> Result<()> {
+        if space.total == 0 {
+            // It does not tell.
+            return Ok(());
+        }
+        if space.total < CAPACITY_MIN {
+            let total = space.total;
+            return Err(Error::invalid(format!(
+                "the file system has {total} bytes in all, a store needs {CAPACITY_MIN}"
+            )));
+        }
+        let room = used.saturating_add(space.free).min(self.capacity);
+        let parts = if self.is_segment_chosen { 8 } else { 16 };
+        let most = (room / parts).max(SEGMENT_MIN) / 4096 * 4096;
+        if self.segment_size > most {
+            tracing::info!(
+                room,
+                segment_size = most,
+                "there is room for small segments only"
+            );
+            self.segment_size = most;
+            self.large_object = self.large_object.min(most / 4);
+            let segments_max = segments_max.min(SEGMENTS_MAX);
+            self.capacity = self.capacity.min(most.saturating_mul(segments_max));
+            self.object_max = self.object_max.min(object_most(self.capacity));
+        }
+        self.segment_size = space.block.round_up(self.segment_size);
+        Ok(())
     }
 }
 
@@ -311,6 +366,7 @@ impl fmt::Debug for Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::BlockSize;
 
     fn settings(capacity: u64, change: impl FnOnce(Builder) -> Builder) -> Result<Settings> {
         change(Builder::new(PathBuf::new(), capacity)).settings()
@@ -331,10 +387,47 @@ mod tests {
     #[test]
     fn s104_a_segment_size_is_told_as_it_was_set() {
         for size in [1, 4095, 131_071, u64::MAX] {
-            let error = settings(64 << 20, |builder| builder.segment_size(size)).unwrap_err();
+            let set = settings(64 << 20, |builder| builder.segment_size(size));
+            let error = set.err().expect("it cannot work");
             let told = format!("segment_size is {size}, ");
             assert!(error.to_string().starts_with(&told), "{error}");
         }
+    }
+
+    #[test]
+    fn s100_segments_fit_the_room_that_there_is() {
+        const MIB: u64 = 1 << 20;
+        let space = |total, free| Space {
+            block: BlockSize::default(),
+            total: total * MIB,
+            free: free * MIB,
+            lacks_inodes: false,
+        };
+        let fit = |capacity: u64, chosen: Option<u64>, space: Space, used: u64| {
+            let mut builder = Builder::new(PathBuf::new(), capacity * MIB);
+            builder.segment_size = chosen.map(|size| size * MIB);
+            let mut settings = builder.settings().unwrap();
+            settings.fit(&space, used * MIB, 512).unwrap();
+            assert!(settings.large_object <= settings.segment_size / 4);
+            (settings.segment_size, settings.capacity / MIB)
+        };
+        // There is room for all.
+        assert_eq!(fit(256, None, space(1_000, 256), 0), (16 * MIB, 256));
+        assert_eq!(fit(256, None, space(1_000, 0), 256), (16 * MIB, 256));
+        assert_eq!(fit(256, None, space(0, 0), 0), (16 * MIB, 256));
+        // There is not.
+        assert_eq!(fit(256, None, space(32, 32), 0), (2 * MIB, 256));
+        assert_eq!(fit(256, None, space(32, 16), 16), (2 * MIB, 256));
+        assert_eq!(fit(256, Some(16), space(32, 32), 0), (4 * MIB, 256));
+        assert_eq!(fit(256, Some(1), space(32, 32), 0), (MIB, 256));
+        // There is none, and no more files may be open.
+        assert_eq!(fit(256, None, space(1_000, 0), 0), (SEGMENT_MIN, 64));
+        let mut settings = settings(256 * MIB, |builder| builder).unwrap();
+        let tiny = Space {
+            total: CAPACITY_MIN - 1,
+            ..space(1, 1)
+        };
+        assert!(settings.fit(&tiny, 0, 512).unwrap_err().is_invalid());
     }
 
     #[test]

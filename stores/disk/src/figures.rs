@@ -26,6 +26,9 @@ pub struct Figures {
     pub io_errors: u64,
     /// Whether nothing can be stored for now: the disk is full, or fails. Reads go on.
     pub passing_through: bool,
+    /// Whether the folder, or the `FORMAT` or `LOCK` in it, is no longer this store's. Until it is
+    /// opened again the store is empty, refuses what is new, and uses the disk no more.
+    pub out_of_service: bool,
 }
 
 /// The counters behind [`Figures`], on cache lines of their own: what is read beside them would

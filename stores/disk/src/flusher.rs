@@ -6,6 +6,7 @@ use larder_store::{Error, ErrorKind};
 
 use crate::{
     log::{Chunk, ENDED, Turn},
+    manifest::End,
     volume::Volume,
 };
 
@@ -62,10 +63,32 @@ fn write(volume: &Volume, chunk: &Arc<Chunk>) {
         volume.room.failed(error);
     }
     volume.log.wrote(chunk, &result);
+    note(volume, chunk, result.is_ok());
     if chunk.seals {
         volume.room.seal(Arc::clone(segment));
     } else if chunk.offset == 0 {
         volume.room.began();
+    }
+}
+
+/// Notes the beginning and the end of a segment, before what is in it is acknowledged.
+fn note(volume: &Volume, chunk: &Chunk, is_written: bool) {
+    let (medium, manifest) = (&volume.medium, &volume.manifest);
+    let Chunk { segment, .. } = chunk;
+    let at = segment.flushed();
+    let begins = chunk.offset == 0 && is_written;
+    let ends = chunk.seals && at > 0;
+    let begun = begins.then(|| manifest.begun(medium, segment.id));
+    let ended = ends.then(|| {
+        let bound = chunk.sequences.end;
+        manifest.ended(medium, segment.id, End { bound, at })
+    });
+    for noted in [begun, ended].into_iter().flatten() {
+        if let Err(error) = noted {
+            // The segment works without; the next note tries again.
+            volume.counters.io_errors.add(1);
+            tracing::warn!(%error, segment = segment.id, "cannot note a segment");
+        }
     }
 }
 

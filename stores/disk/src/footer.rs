@@ -278,7 +278,7 @@ mod tests {
 
     fn written(bytes: &[u8]) -> (tempfile::TempDir, File) {
         let folder = tempfile::tempdir().unwrap();
-        let medium = Medium::new(folder.path().into());
+        let medium = Medium::new(folder.path());
         let file = medium.create("file".as_ref()).unwrap();
         file.write_all_at(bytes, 0).unwrap();
         (folder, file)

@@ -31,6 +31,8 @@ pub(crate) struct Health {
     probe_at: Option<Instant>,
     /// Why nothing is stored.
     down: Option<Error>,
+    /// Whether that is for ever.
+    is_withdrawn: bool,
 }
 
 impl Health {
@@ -42,6 +44,7 @@ impl Health {
             grows_at: None,
             probe_at: None,
             down: None,
+            is_withdrawn: false,
         }
     }
 
@@ -64,8 +67,22 @@ impl Health {
         self.limit < self.capacity || self.down.as_ref().is_some_and(Error::is_full)
     }
 
+    /// From now on nothing is stored, and nothing is tried.
+    pub(crate) fn withdraw(&mut self, error: &Error) {
+        self.down = Some(error.clone());
+        self.is_withdrawn = true;
+        (self.grows_at, self.probe_at) = (None, None);
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn
+    }
+
     /// Takes note of a failure while so many bytes are used.
     pub(crate) fn failed(&mut self, error: &Error, used: u64, now: Instant) {
+        if self.is_withdrawn {
+            return;
+        }
         match error.kind() {
             ErrorKind::Closed => return,
             ErrorKind::Full => self.shrink(error, used, now),
@@ -102,6 +119,9 @@ impl Health {
 
     /// Takes note that writing works.
     pub(crate) fn recovered(&mut self) {
+        if self.is_withdrawn {
+            return;
+        }
         if self.down.take().is_some() {
             tracing::warn!("objects can be stored again");
         }

@@ -243,6 +243,18 @@ impl Index {
         }
     }
 
+    /// Takes all entries out.
+    pub(crate) fn clear(&self) {
+        for stripe in &self.stripes {
+            let mut stripe = stripe.write().unwrap_or_else(PoisonError::into_inner);
+            let barrier = stripe.barrier;
+            *stripe = Stripe {
+                barrier,
+                ..Stripe::default()
+            };
+        }
+    }
+
     /// All blobs that an entry names.
     pub(crate) fn blobs(&self) -> Vec<Arc<Blob>> {
         let mut all = Vec::new();

@@ -13,7 +13,7 @@ use crate::{
     blobs::{self, BLOB_BLOCK},
     flusher,
     footer::FooterEntry,
-    layout,
+    layout, manifest,
     medium::{File, Medium},
     record::{BlobName, Head, Kind, UNIT},
     reopen, scan, segment,
@@ -29,7 +29,8 @@ use crate::{
 pub struct Inspection {
     /// The segments, the oldest first.
     pub segments: Vec<InspectedSegment>,
-    /// The objects that a start would find, without order.
+    /// The objects that a start would find, without order; and those that it would drop since a
+    /// segment is lost, which is among the problems.
     pub objects: Vec<InspectedObject>,
     /// The numbers of the snapshots whose headers are whole.
     pub snapshots: Vec<u64>,
@@ -97,7 +98,7 @@ impl fmt::Display for Problem {
 /// has it open or it cannot be read. What is damaged is no error: it is in
 /// [`Inspection::problems`].
 pub fn inspect(path: impl Into<PathBuf>) -> Result<Inspection> {
-    let medium = Medium::new(path.into());
+    let medium = Medium::new(&path.into());
     let (store_id, lock) = layout::look(&medium)?;
     let mut inspector = Inspector {
         medium: &medium,
@@ -105,9 +106,11 @@ pub fn inspect(path: impl Into<PathBuf>) -> Result<Inspection> {
         found: Inspection::default(),
         newest: HashMap::new(),
     };
-    for id in reopen::ids(&medium)? {
-        inspector.segment(id).map_err(unreadable)?;
+    let ids = reopen::ids(&medium)?;
+    for id in &ids {
+        inspector.segment(*id).map_err(unreadable)?;
     }
+    inspector.missing(&ids).map_err(unreadable)?;
     inspector.snapshots().map_err(unreadable)?;
     inspector.objects().map_err(unreadable)?;
     drop(lock);
@@ -189,6 +192,18 @@ impl Inspector<'_> {
             let known = self.newest.entry(entry.hash).or_insert(newest);
             if known.entry.sequence < entry.sequence {
                 *known = newest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of the segments that should be there.
+    fn missing(&mut self, ids: &[u64]) -> io::Result<()> {
+        let left = manifest::read(self.medium, &self.store_id)?.unwrap_or_default();
+        for id in left.known.segments.keys() {
+            if ids.binary_search(id).is_err() {
+                let message = "the segment is lost: a start drops what it may have voided";
+                self.problem(&segment::path(*id), message);
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use crate::{
     health::Health,
     log::{DOWN_TIME, ENDED, closed},
     reclaim,
-    segment::{self, FooterPlace, Queue},
+    segment::{self, FooterPlace, Queue, Segment},
     victims::{Victim, Want},
     volume::Volume,
 };
@@ -36,6 +36,8 @@ const BLOCKED_TIME: Duration = DOWN_TIME;
 const BLOCKED_TRIES: u32 = 3;
 /// For so long what is about to be committed is waited for: then it can go for what waits.
 const COMMIT_TIME: Duration = Duration::from_secs(1);
+/// Pause between two looks at whether the folder is still the store's.
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// For so long at most files are removed when the store is closed; a start removes the others.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
@@ -45,6 +47,7 @@ pub(crate) fn run(volume: &Arc<Volume>) {
     let mut keeper = Keeper {
         volume,
         is_announced: false,
+        look_at: clock::now() + LOOK_PAUSE,
         unblock_at: None,
         unlink_at: None,
         refuse_at: None,
@@ -101,6 +104,8 @@ pub(crate) struct Keeper<'a> {
     pub(crate) volume: &'a Volume,
     /// Whether the log was told that nothing can be stored.
     is_announced: bool,
+    /// When to look at the folder again.
+    look_at: Instant,
     /// When to try again what could not be evicted.
     unblock_at: Option<Instant>,
     /// When to look again at files that are to be removed.
@@ -132,22 +137,46 @@ impl Keeper<'_> {
             Some(want) => self.evict(want) || served,
             None => {
                 self.refuse_at = None;
-                served
+                self.free_inodes() || served
             }
         }
+    }
+
+    /// Lets something go for the sake of its file; `false` where there is no need, or nothing.
+    fn free_inodes(&mut self) -> bool {
+        let room = &self.volume.room;
+        match room.choose_for_inodes() {
+            Some(Victim::Segment(segment)) => {
+                let outcome = self.reclaim(&segment);
+                outcome == Outcome::Progress
+            }
+            Some(Victim::Blob(blob)) => evict::blob(self, &blob) == Outcome::Progress,
+            None => false,
+        }
+    }
+
+    fn reclaim(&mut self, segment: &Arc<Segment>) -> Outcome {
+        let outcome = reclaim::run(self, segment);
+        if outcome == Outcome::Blocked {
+            let room = &self.volume.room;
+            room.victims(|victims| victims.block(segment));
+        }
+        outcome
     }
 
     /// When there is something to do though nobody says so.
     fn next(&self) -> Option<Instant> {
         let waits = self.volume.room.unlinks() > 0;
         let unlink_at = self.unlink_at.filter(|_| waits);
-        let times = [self.unblock_at, unlink_at, self.refuse_at];
+        let look_at = (!self.volume.medium.is_retired()).then_some(self.look_at);
+        let times = [self.unblock_at, unlink_at, self.refuse_at, look_at];
         times.into_iter().flatten().min()
     }
 
     /// All that is quickly done; also between the steps of what is not. `true` where there is more
     /// of it.
     pub(crate) fn serve(&mut self) -> bool {
+        self.look_at_folder();
         let more = self.unlink();
         while self.volume.log.spares() < SPARES
             && self.volume.room.health(|health| health.down().is_none())
@@ -155,6 +184,23 @@ impl Keeper<'_> {
         {}
         self.volume.room.grant(self.volume.log.spares());
         more
+    }
+
+    fn look_at_folder(&mut self) {
+        let now = clock::now();
+        if self.look_at <= now && self.volume.look_at_folder() {
+            self.look_at = now + LOOK_PAUSE;
+            self.remove_empty_folders();
+        }
+    }
+
+    fn remove_empty_folders(&self) {
+        let Volume {
+            medium, emptied, ..
+        } = self.volume;
+        for folder in emptied.take() {
+            medium.remove_if_empty(&folder);
+        }
     }
 
     fn look_at_health(&mut self) {
@@ -231,6 +277,7 @@ impl Keeper<'_> {
     pub(crate) fn remove(&self, blob: &Blob) -> bool {
         match self.volume.medium.remove(&blob.path()) {
             Ok(()) => {
+                self.volume.emptied.note(blob.id);
                 self.volume.room.unlinked(blob);
                 true
             }
@@ -247,13 +294,7 @@ impl Keeper<'_> {
         // Before the look, since what comes after it is not among what was looked at.
         let (was_under_way, was_landing) = (room.is_under_way(), room.is_landing());
         let outcome = match room.choose(want) {
-            Some(Victim::Segment(segment)) => {
-                let outcome = reclaim::run(self, &segment);
-                if outcome == Outcome::Blocked {
-                    room.victims(|victims| victims.block(&segment));
-                }
-                outcome
-            }
+            Some(Victim::Segment(segment)) => self.reclaim(&segment),
             Some(Victim::Blob(blob)) => evict::blob(self, &blob),
             None if was_under_way => return false,
             None => return self.find_victims(want, was_landing),
@@ -322,12 +363,16 @@ impl Keeper<'_> {
         } = self.volume;
         room.refuse_all(&closed());
         log.settled_blocking(ENDED);
+        if medium.is_retired() {
+            return;
+        }
         let until = clock::now() + LEAVE_TIME;
         while let Some((blob, _)) = room.next_unlink() {
             if !self.remove(&blob) || clock::now() > until {
                 break;
             }
         }
+        self.remove_empty_folders();
         for spare in log.take_spares() {
             if let Err(error) = medium.remove(&segment::path(spare.id)) {
                 self.failed(error);

@@ -23,8 +23,10 @@
 //!
 //! # What counts
 //!
-//! The capacity is bytes of files: the log's segments, those that are kept ready, and the files of
-//! large objects. What is being written counts from its commit on. An object counts for its
+//! The capacity is bytes of the disk: the log's segments, those that are kept ready, and the files of
+//! large objects, each rounded up to whole blocks of the file system. Not counted are the two
+//! snapshots of the index (16 bytes an object each), a few small files, and the at most 258 folders;
+//! a folder goes soon after its last file. What is being written counts from its commit on. An object counts for its
 //! record, padding included, and its file. Room is given back a segment at a time, so a store
 //! holds a few segments less than its capacity; when it is opened with a smaller one it shrinks in
 //! the background. In memory an object takes 17 to 39 bytes, and at most 4 more are kept of those
@@ -32,9 +34,18 @@
 //!
 //! # What survives
 //!
-//! A process that is killed loses the objects that were new in its last 5 ms, and nothing else:
-//! replacements and deletes are with the kernel before they are acknowledged, so what is older
-//! never comes back. For the loss of power see [`Durability`] and [`AfterPowerLoss`]. What is
+//! A process that is killed loses objects that were new in its last moments, and nothing else. The
+//! store's thread begins to write a new object 5 ms after its commit, or earlier when there is more
+//! to write. That is all that is promised: if the machine is so busy that the system lets the thread
+//! wait, the object waits as long. [`Durability::Relaxed`] has figures. Replacements and deletes are
+//! with the kernel before they are acknowledged, so what is older never comes back. For the loss of
+//! power see [`Durability`] and [`AfterPowerLoss`].
+//!
+//! If the file of a segment is removed, emptied, cut off or renamed between two runs, no deleted or
+//! older object comes back. Objects that the lost records may have voided are dropped. After a clean
+//! close those are only the objects of that segment. After a kill they are all objects that are older
+//! than the end of the segment, unless a snapshot was written since; if it had not ended they are
+//! all. What is
 //! damaged is found by its checksum, when it is read: it is a miss, or ends in
 //! [`Corrupt`](larder_store::ErrorKind::Corrupt), and is dropped.
 //!
@@ -44,6 +55,20 @@
 //! (or `Unavailable`), goes on serving what it has, says so in [`Figures::passing_through`] and as
 //! a `tracing` warning, and tries again every second. A delete that could not be written is an
 //! error, and the object is absent until the store is opened again.
+//!
+//! On a disk that has less room than the capacity when the store is opened the segments are smaller,
+//! down to 128 KiB. If there is no inode left the store removes large objects, which are files, to
+//! make room for others; small objects go on.
+//!
+//! # When the folder goes
+//!
+//! The path is resolved once, when the store is opened. Each second the store looks whether the path
+//! still leads to its folder, and whether `FORMAT` and `LOCK` are still the files that it has open.
+//! If not, the store is out of service until it is opened again: it is empty, refuses sets, touches
+//! and deletes as `Unavailable`, uses the disk no more and makes nothing again, and its close is
+//! `Unavailable`. It says so in [`Figures::out_of_service`] and as a `tracing` warning. A folder
+//! without `FORMAT` in which a store left all files is opened as an empty store; one with anything
+//! else in it is refused. `lost+found` does not count.
 //!
 //! # Waiting
 //!
@@ -94,6 +119,7 @@ mod keeper;
 mod layout;
 mod listing;
 mod log;
+mod manifest;
 mod medium;
 mod reader;
 mod reclaim;
@@ -106,8 +132,10 @@ mod scan;
 mod sealer;
 mod segment;
 mod segment_header;
+mod service;
 mod small_file;
 mod snapshot;
+mod space;
 mod spill;
 mod staging;
 mod store;

@@ -27,6 +27,7 @@ use crate::{
     index::{FREQUENCY_MAX, Place, Removed, Word},
     keeper::{Keeper, Made, Outcome},
     log::{Appended, How, Refusal},
+    manifest::End,
     medium::File,
     record::{Head, Record},
     segment::{Queue, Segment},
@@ -378,24 +379,46 @@ impl Reclaim<'_, '_> {
         }
         let targets = self.targets.values().map(|(segment, _)| &segment.file);
         let synced = targets.map(File::sync_data);
-        let Volume {
-            medium, settings, ..
-        } = self.volume;
         synced.collect::<io::Result<()>>().map_err(|error| {
             self.keeper.failed(error);
             Outcome::Blocked
         })?;
-        let removed = medium.remove(&self.victim.path()).and_then(|()| {
-            if settings.durability == Durability::OnCommit {
-                // A delete that finds nothing here writes nothing, and is acknowledged at once.
-                return medium.sync_dir(Path::new("seg"));
-            }
-            Ok(())
-        });
-        removed.map_err(|error| {
+        self.remove_file().map_err(|error| {
             self.keeper.stays(error);
             Outcome::Blocked
         })
+    }
+
+    fn remove_file(&self) -> io::Result<()> {
+        let Volume {
+            medium,
+            settings,
+            manifest,
+            log,
+            counters,
+            ..
+        } = self.volume;
+        let Segment { id, .. } = **self.victim;
+        if let Err(error) = manifest.removed(medium, id) {
+            // It has to go all the same: that makes room. A start after a kill would miss it.
+            counters.io_errors.add(1);
+            tracing::warn!(%error, segment = id, "cannot note that a segment goes");
+        }
+        let removed = medium.remove(&self.victim.path());
+        if removed.is_err() {
+            let end = End {
+                bound: log.next_sequence(),
+                at: self.victim.end(),
+            };
+            // A start would not miss it otherwise.
+            let _ = manifest.ended(medium, id, end);
+        }
+        removed?;
+        if settings.durability == Durability::OnCommit {
+            // A delete that finds nothing here writes nothing, and is acknowledged at once.
+            return medium.sync_dir(Path::new("seg"));
+        }
+        Ok(())
     }
 
     /// Drops the entries of what went with the file, and gives its room back.
@@ -437,5 +460,6 @@ impl Reclaim<'_, '_> {
         segments.remove(self.victim.slot);
         self.victim.set_removed();
         room.resize(self.victim.allocated(), 0);
+        room.freed_inode();
     }
 }

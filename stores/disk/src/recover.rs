@@ -7,6 +7,9 @@
 //    allocated before it was compared with the length of the file.
 // 3. Damage costs what is damaged: it never ends the start. What cannot be read at all does, since
 //    what it voids would be found again without it.
+// 4. What a segment may have voided that is lost does not count: see `recover::lost`.
+
+mod lost;
 
 use std::{
     collections::HashSet,
@@ -20,6 +23,7 @@ use crate::{
     blobs::{self, Blob},
     index::Index,
     layout::Folder,
+    manifest::{Left, Manifest},
     medium::Medium,
     record::{BlobName, Head},
     reopen::{self, Reopened, discard, unavailable},
@@ -35,6 +39,7 @@ pub(crate) struct Recovered {
     pub(crate) segments: Segments,
     /// Those whose file does not end with a footer: they are to be sealed.
     pub(crate) unsealed: Vec<Arc<Segment>>,
+    pub(crate) manifest: Manifest,
     /// The blobs that the index names, the oldest first.
     pub(crate) blobs: Vec<Arc<Blob>>,
     /// Above every number that any file names.
@@ -63,35 +68,43 @@ pub(crate) fn recover(
         tracing::info!("the store was not closed before the machine was started anew");
     }
     sweep(medium)?;
-    let (segments, mut found) = reopen::segments(medium, &folder.store_id, detached)?;
+    let ids = reopen::ids(medium)?;
+    let (segments, mut found) = reopen::segments(medium, &ids, &folder.store_id, detached)?;
     let files = blob_files(medium)?;
     let snapshots = snapshots(medium, &folder.store_id);
-    let mut greatest = Greatest(0);
     let mut next_snapshot = 0;
     for snapshot in &snapshots {
-        greatest.note(snapshot.next_sequence);
         next_snapshot = next_snapshot.max(snapshot.number.wrapping_add(1));
     }
+    let mut greatest = Greatest(0);
+    greatest.note_all(ids.iter().copied());
+    greatest.note_all(found.iter().map(|reopened| reopened.max_sequence));
+    greatest.note_all(files.iter().copied());
+    greatest.note_all(snapshots.iter().map(|snapshot| snapshot.next_sequence));
+    greatest.note_all(folder.known.numbers());
+    let next_sequence = greatest.0 + GAP;
+    let floor = lost::floor(&folder.known, &found, next_sequence);
     let base = Base {
         medium,
         segments: &segments,
         files: &files,
+        floor,
     };
     let (index, replay) = base.begin(snapshots, &mut found)?;
     let commits = replay.merge(&index);
     base.name(commits, &index)?;
+    let left = Left {
+        boot: folder.boot.clone(),
+        known: lost::known(&found, floor),
+    };
+    let manifest = Manifest::new(&folder.store_id, left);
+    let saved = manifest.save(medium);
+    saved.map_err(|error| unavailable("cannot write to the store's folder", error))?;
 
-    for reopened in &found {
-        greatest.note(reopened.segment.id);
-        greatest.note(reopened.max_sequence);
-    }
-    for id in &files {
-        greatest.note(*id);
-    }
     let blobs = base.sweep_blobs(&index);
     let kept = segments.all();
     let bytes = kept.iter().map(|segment| segment.allocated());
-    let bytes = bytes.chain(blobs.iter().map(|blob| blob.file_len()));
+    let bytes = bytes.chain(blobs.iter().map(|blob| blob.room()));
     let used = bytes.fold(0_u64, u64::saturating_add);
     let is_unsealed = |segment: &Arc<Segment>| matches!(segment.footer(), FooterPlace::Memory(_));
     Ok(Recovered {
@@ -99,7 +112,8 @@ pub(crate) fn recover(
         unsealed: kept.into_iter().filter(is_unsealed).collect(),
         segments,
         blobs,
-        next_sequence: greatest.0 + GAP,
+        manifest,
+        next_sequence,
         used,
         next_snapshot,
     })
@@ -112,6 +126,12 @@ impl Greatest {
     fn note(&mut self, number: u64) {
         if number < NUMBER_MAX {
             self.0 = self.0.max(number);
+        }
+    }
+
+    fn note_all(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.note(number);
         }
     }
 }
@@ -161,8 +181,7 @@ fn blob_files(medium: &Medium) -> Result<HashSet<u64>> {
         let folder = PathBuf::from("blob").join(folder);
         for name in list(&folder)? {
             let path = folder.join(&name);
-            let id = u64::from_str_radix(&name, 16).ok();
-            match id.filter(|id| *id < NUMBER_MAX && blobs::path(*id) == path) {
+            match blobs::id(&path) {
                 Some(id) => _ = ids.insert(id),
                 None if is_temporary(&path) => discard(medium, &path, "was not finished"),
                 None => tracing::warn!(file = %path.display(), "there is something foreign"),
@@ -178,12 +197,18 @@ struct Base<'a> {
     segments: &'a Segments,
     /// The blobs that have a file.
     files: &'a HashSet<u64>,
+    /// Records with smaller numbers count only in a snapshot that accounts for all of them.
+    floor: u64,
 }
 
 impl Base<'_> {
     /// The newest snapshot that can be trusted, and what is to be replayed after it.
     fn begin(&self, snapshots: Vec<Snapshot>, found: &mut [Reopened]) -> Result<(Index, Replay)> {
         for snapshot in snapshots {
+            if snapshot.boundary < self.floor {
+                // What is lost may have voided any of it.
+                continue;
+            }
             match snapshot.load(self.segments, self.files) {
                 Ok(Some(index)) => return Ok((index, Self::replay(snapshot.boundary, found)?)),
                 Ok(None) => tracing::warn!("a snapshot is damaged"),
@@ -191,7 +216,7 @@ impl Base<'_> {
             }
             discard(self.medium, snapshot::path(snapshot.number), "is damaged");
         }
-        Ok((Index::new(), Self::replay(0, found)?))
+        Ok((Index::new(), Self::replay(self.floor, found)?))
     }
 
     /// All records with numbers from the boundary on.
@@ -218,7 +243,7 @@ impl Base<'_> {
             let name =
                 name.filter(|name| self.files.contains(&name.id) && name.len <= BLOB_LEN_MAX);
             if let Some(BlobName { id, len }) = name {
-                let blob = Arc::new(Blob::new(id, commit.hash, len));
+                let blob = Arc::new(Blob::new(id, commit.hash, len, self.medium.block()));
                 index.write(commit.hash).put(commit.word, Some(blob));
             } else if commit.word.is_shadow() {
                 // Its record still voids older ones, until its segment goes.
@@ -251,6 +276,10 @@ impl Base<'_> {
         let named: HashSet<u64> = blobs.iter().map(|blob| blob.id).collect();
         for id in self.files.difference(&named) {
             discard(self.medium, &blobs::path(*id), "no object names");
+        }
+        let kept: HashSet<u64> = named.iter().map(|id| id & 0xff).collect();
+        for number in (0..=0xff).filter(|number| !kept.contains(number)) {
+            self.medium.remove_if_empty(&blobs::folder(number));
         }
         blobs
     }

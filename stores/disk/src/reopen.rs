@@ -11,7 +11,6 @@ use larder_store::{Error, ErrorKind, Result};
 use crate::{
     footer::Footer,
     medium::{File, Medium},
-    recover::NUMBER_MAX,
     scan,
     segment::{self, FooterPlace, Parts, Queue, SEGMENT_HEADER_LEN, Segment, Segments},
     segment_header::{self, Found},
@@ -38,17 +37,18 @@ struct Contents {
     footer: FooterPlace,
 }
 
-/// Opens all segments, the oldest first. What is no segment of this store, or is empty, is removed.
+/// Opens the segments of these numbers, the oldest first. What is no segment of this store, or is empty, is removed.
 ///
 /// One that cannot be read ends the start: what it voids would be found again without it.
 pub(crate) fn segments(
     medium: &Medium,
+    ids: &[u64],
     store_id: &[u8; 16],
     detached: &Arc<AtomicU64>,
 ) -> Result<(Segments, Vec<Reopened>)> {
     let segments = Segments::default();
     let mut found = Vec::new();
-    for id in ids(medium)? {
+    for &id in ids {
         let Some(file) = open(medium, id)? else {
             continue;
         };
@@ -65,7 +65,7 @@ pub(crate) fn segments(
                 queue: contents.queue,
                 seed: segment_header::seed(store_id, id),
                 file,
-                allocated: contents.allocated,
+                allocated: medium.block().round_up(contents.allocated),
                 flushed: contents.end,
                 end: contents.end,
                 min_sequence: contents.min_sequence,
@@ -106,8 +106,7 @@ pub(crate) fn ids(medium: &Medium) -> Result<Vec<u64>> {
     let mut ids = Vec::with_capacity(names.len());
     for name in names {
         let path = folder.join(&name);
-        let id = name.strip_suffix(".seg").and_then(|id| id.parse().ok());
-        match id.filter(|id| *id < NUMBER_MAX && segment::path(*id) == path) {
+        match segment::id(&path) {
             Some(id) => ids.push(id),
             None if is_temporary(&path) => discard(medium, &path, "was not finished"),
             None => tracing::warn!(file = %path.display(), "there is something foreign"),

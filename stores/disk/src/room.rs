@@ -32,11 +32,17 @@ use crate::{
     index::{Place, Word},
     log::closed,
     segment::{Queue, Segment},
-    victims::Victims,
+    victims::{Victims, Want},
 };
 
 /// In a store of fewer segments nothing goes for the sake of a second spare until somebody waits.
 const SMALL: u64 = 16;
+/// When no file can be made, so many go at once: one in so many, and ...
+const INODES_SHARE: usize = 32;
+/// ... at most these.
+const INODES_MAX: usize = 64;
+/// Longest wait for them.
+const INODES_TIME: Duration = Duration::from_secs(1);
 /// What was flushed is synced so much later at the latest, and several flushes at once.
 const SYNC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -49,6 +55,8 @@ struct Shared {
     keeper: Condvar,
     /// Wakes the sealer.
     sealer: Condvar,
+    /// Tells those who wait for a file to go.
+    inodes: Condvar,
     ghost: Ghost,
     /// Whether something was flushed that nobody has synced.
     dirty: AtomicBool,
@@ -69,6 +77,8 @@ struct State {
     seals: VecDeque<Arc<Segment>>,
     /// Segments that were handed over and are not yet among the victims.
     sealing: usize,
+    /// Files that are to go since no more can be made.
+    inodes_wanted: Option<(Want, usize)>,
     /// When to sync what was flushed.
     sync_at: Option<Instant>,
     /// Whether somebody waits for the log, since there were all spares.
@@ -100,8 +110,7 @@ impl Room {
             segment_size,
             ..
         } = *settings;
-        let blob_bytes =
-            (blobs.iter()).fold(0_u64, |sum, blob| sum.saturating_add(blob.file_len()));
+        let blob_bytes = (blobs.iter()).fold(0_u64, |sum, blob| sum.saturating_add(blob.room()));
         let mut victims = Victims::default();
         for blob in blobs {
             let id = blob.id;
@@ -115,6 +124,7 @@ impl Room {
             unlinks: VecDeque::new(),
             seals: VecDeque::new(),
             sealing: 0,
+            inodes_wanted: None,
             sync_at: None,
             is_pressed: false,
             woken: true,
@@ -125,6 +135,7 @@ impl Room {
             state: Mutex::new(state),
             keeper: Condvar::new(),
             sealer: Condvar::new(),
+            inodes: Condvar::new(),
             ghost: Ghost::new(),
             dirty: AtomicBool::new(false),
             passing_through: AtomicBool::new(false),
@@ -191,7 +202,7 @@ impl Room {
     pub(crate) fn add_blob(&self, blob: Arc<Blob>) {
         let mut state = self.lock();
         if blob.standing() == Standing::Fresh {
-            state.account.landed(blob.file_len());
+            state.account.landed(blob.room());
         }
         let id = blob.id;
         state.victims.place(blob, Queue::Probation, id);
@@ -206,7 +217,7 @@ impl Room {
         let mut state = self.lock();
         if blob.standing() == Standing::Fresh {
             // Who published it has not come to say so.
-            state.account.landed(blob.file_len());
+            state.account.landed(blob.room());
         }
         if state.victims.dismiss(&blob) {
             state.unlinks.push_back((blob, after));
@@ -248,14 +259,56 @@ impl Room {
         state.account.blobs_max(state.health.limit())
     }
 
+    /// Tells that no file can be made for want of inodes, and what may go so that others can be:
+    /// for a blob other blobs, for the log anything. `false` where nothing can go.
+    pub(crate) fn want_inodes(&self, want: Want) -> bool {
+        let mut state = self.lock();
+        let count = match want {
+            Want::Blob => (state.victims.blobs() / INODES_SHARE).clamp(1, INODES_MAX),
+            Want::Anything => 1,
+        };
+        let is_possible = state.victims.has(want);
+        if is_possible && state.inodes_wanted.is_none() {
+            self.0.want_inodes(&mut state, Some((want, count)));
+            self.0.wake(&mut state);
+        }
+        is_possible
+    }
+
+    /// Waits until the files that were to go have gone, though no longer than
+    /// [`INODES_TIME`]. For a thread that may wait for the disk.
+    pub(crate) fn await_inodes(&self) {
+        let state = self.lock();
+        let is_wanted = |state: &mut State| state.inodes_wanted.is_some() && !state.stopped;
+        let inodes = &self.0.inodes;
+        let waited = inodes.wait_timeout_while(state, INODES_TIME, is_wanted);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// The most bytes that may be used for now: the capacity, or less where the disk is full.
     pub(crate) fn limit(&self) -> u64 {
         self.lock().health.limit()
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files; none where the folder is no longer the store's.
     pub(crate) fn used(&self) -> u64 {
-        self.lock().account.used()
+        let state = self.lock();
+        if state.health.is_withdrawn() {
+            return 0;
+        }
+        state.account.used()
+    }
+
+    /// Nothing is stored or removed any more; who waits is turned away.
+    pub(crate) fn withdraw(&self, error: &Error) {
+        let mut state = self.lock();
+        state.health.withdraw(error);
+        self.note_health(&state.health);
+        let victims = std::mem::take(&mut state.victims);
+        let unlinks = std::mem::take(&mut state.unlinks);
+        drop(state);
+        drop((victims, unlinks));
+        self.refuse_all(error);
     }
 
     /// Whether nothing can be stored for now.
@@ -273,6 +326,7 @@ impl Room {
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
+        self.0.inodes.notify_all();
         self.0.wake(&mut state);
         self.0.sealer.notify_one();
     }
@@ -297,6 +351,19 @@ impl Shared {
         self.keeper.notify_one();
     }
 
+    /// Takes note that a file is gone.
+    fn freed_inode(&self, state: &mut State) {
+        let left = state.inodes_wanted.map(|(want, count)| (want, count - 1));
+        self.want_inodes(state, left.filter(|(_, count)| *count > 0));
+    }
+
+    fn want_inodes(&self, state: &mut State, wanted: Option<(Want, usize)>) {
+        state.inodes_wanted = wanted;
+        if wanted.is_none() {
+            self.inodes.notify_all();
+        }
+    }
+
     fn give_back(&self, bytes: u64) {
         let mut state = self.lock();
         state.account.give_back(bytes);
@@ -317,6 +384,9 @@ impl State {
     fn check(&self, bytes: u64) -> Result<()> {
         if self.stopped {
             return Err(closed());
+        }
+        if let Some(error) = self.health.down().filter(|_| self.health.is_withdrawn()) {
+            return Err(error.clone());
         }
         let is_possible = (self.account).is_possible(bytes, self.health.limit());
         if self.health.down().is_some() || !is_possible {

@@ -87,7 +87,8 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    fn resize(&self, segment: &Segment, to: u64) {
+    fn resize(&self, segment: &Segment, len: u64) {
+        let to = self.volume.medium.block().round_up(len);
         let from = segment.allocated();
         segment.set_allocated(to);
         self.volume.room.resize(from, to);
@@ -110,6 +111,9 @@ impl Sealer<'_> {
 
     fn snapshot(&mut self) {
         self.sealed = 0;
+        if self.volume.medium.is_retired() {
+            return;
+        }
         match snapshot::save(self.volume, self.next_snapshot) {
             Ok(()) => self.next_snapshot += 1,
             // The other one is still good, and stays.
@@ -134,6 +138,9 @@ impl Sealer<'_> {
             medium,
             ..
         } = self.volume;
+        if !self.volume.look_at_folder() {
+            return;
+        }
         self.sync();
         self.snapshot();
         let is_whole = |segment: &Arc<Segment>| segment.flushed() >= segment.end();

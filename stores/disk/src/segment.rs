@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::{footer::Footer, medium::File};
+use crate::{footer::Footer, medium::File, recover::NUMBER_MAX};
 
 /// Which of the two logs of S3-FIFO a segment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) struct Segment {
     /// What the checksums of its records begin with.
     pub(crate) seed: u32,
     pub(crate) file: File,
-    /// Bytes of the file.
+    /// What the file takes of the disk: whole blocks.
     allocated: AtomicU64,
     /// Bytes from the start that have reached the kernel.
     flushed: AtomicU64,
@@ -189,6 +189,13 @@ pub(crate) fn path(id: u64) -> PathBuf {
     format!("seg/{id:010}.seg").into()
 }
 
+/// The number in such a path; `None` where it is none.
+pub(crate) fn id(file: &Path) -> Option<u64> {
+    let id = file.file_name()?.to_str()?.strip_suffix(".seg")?;
+    let id = id.parse().ok().filter(|id| *id < NUMBER_MAX);
+    id.filter(|id| path(*id) == file)
+}
+
 /// The segments that entries of the index may point to, by slot.
 #[derive(Default)]
 pub(crate) struct Segments(RwLock<Vec<Option<Arc<Segment>>>>);
@@ -215,6 +222,12 @@ impl Segments {
     pub(crate) fn remove(&self, slot: u16) -> Option<Arc<Segment>> {
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
         slots.get_mut(usize::from(slot))?.take()
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn clear(&self) -> Vec<Arc<Segment>> {
+        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        slots.iter_mut().filter_map(Option::take).collect()
     }
 
     /// All of them, the oldest first.

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_file_is_replaced_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let medium = Medium::new(folder.path().into());
+        let medium = Medium::new(folder.path());
         let path = Path::new("FILE");
         assert_eq!(read(&medium, path).unwrap(), None);
         for bytes in [&b"one"[..], b"", b"three"] {
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn of_a_long_file_only_a_part_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let medium = Medium::new(folder.path().into());
+        let medium = Medium::new(folder.path());
         let path = Path::new("FILE");
         replace(&medium, path, &[1; LEN_MAX + 1]).unwrap();
         assert_eq!(read(&medium, path).unwrap().unwrap().len(), LEN_MAX);

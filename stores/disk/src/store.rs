@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     blob_table,
+    blobs::Emptied,
     buffer::Buffers,
     clock,
     config::{Builder, Durability, Settings},
@@ -80,11 +81,12 @@ impl Disk {
             cold_reads: counters.cold_reads.get(),
             io_errors: counters.io_errors.get(),
             passing_through: volume.room.is_passing_through(),
+            out_of_service: volume.medium.is_retired(),
         }
     }
 
     pub(crate) async fn start(path: PathBuf, settings: Settings) -> Result<Self> {
-        Self::start_on(Medium::new(path), settings).await
+        Self::start_on(Medium::new(&path), settings).await
     }
 
     pub(crate) async fn start_on(medium: Medium, settings: Settings) -> Result<Self> {
@@ -104,7 +106,7 @@ impl Disk {
 }
 
 impl Door {
-    fn open(medium: Medium, settings: Settings, runtime: Handle) -> Result<Self> {
+    fn open(medium: Medium, mut settings: Settings, runtime: Handle) -> Result<Self> {
         check_open_files(&settings)?;
         let folder = Folder::open(&medium, &settings)?;
         let detached = Arc::new(AtomicU64::new(0));
@@ -112,12 +114,17 @@ impl Door {
         let Recovered {
             index,
             segments,
+            manifest,
             unsealed,
             blobs,
             next_sequence,
             used,
             next_snapshot,
         } = recovered;
+        match medium.space() {
+            Ok(space) => settings.fit(&space, used, segments_max())?,
+            Err(error) => tracing::debug!(%error, "the file system does not tell its size"),
+        }
         let log = Log::new(
             log::Settings {
                 store_id: folder.store_id,
@@ -138,9 +145,11 @@ impl Door {
             fences: Fences::new(),
             index,
             segments,
+            manifest,
             log,
             buffers: Buffers::new(),
             counters: Counters::default(),
+            emptied: Emptied::default(),
             runtime,
             closed: false.into(),
         });
@@ -187,18 +196,20 @@ impl Drop for Door {
 
 /// Refuses more segments than the process may have files open; a half is left to others.
 fn check_open_files(settings: &Settings) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-        let files = settings.capacity / settings.segment_size;
-        if files > limit / 2 {
-            return Err(Error::invalid(format!(
-                "{files} segments are more than half of the {limit} files that this process may \
-                 have open: raise that limit, or the size of a segment"
-            )));
-        }
+    let (files, most) = (settings.capacity / settings.segment_size, segments_max());
+    if files > most {
+        return Err(Error::invalid(format!(
+            "{files} segments are more than {most}, half of the files that this process may have \
+             open: raise that limit, or the size of a segment"
+        )));
     }
-    let _ = settings;
     Ok(())
+}
+
+/// Half of the files that the process may have open.
+fn segments_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX) / 2
 }
 
 /// Ends the threads, one after the other; who comes later waits for who came first.
@@ -266,7 +277,8 @@ impl Store for Disk {
             self.0.stop();
             let threads = Arc::clone(&self.0.threads);
             let ended = (self.0.volume.runtime).spawn_blocking(move || join(&threads));
-            ended.await.map_err(|_| closed())?
+            ended.await.map_err(|_| closed())??;
+            self.0.volume.check_service()
         })
     }
 
@@ -278,7 +290,8 @@ impl Store for Disk {
             large_object,
             ..
         } = volume.settings;
-        let file_max = volume.room.blob_max();
+        // A file takes whole blocks.
+        let file_max = volume.medium.block().round_down(volume.room.blob_max());
         let blob_max = file_max.saturating_sub(blob_table::table_len(file_max));
         Some(object_max.min(blob_max.max(large_object)))
     }
@@ -305,6 +318,7 @@ impl Touch for Disk {
 
 async fn touch(volume: &Arc<Volume>, key: Key<'_>, mut draft: Draft) -> Result<Commit> {
     volume.check_open()?;
+    volume.check_service()?;
     draft.check()?;
     let fence = draft.take_fence();
     loop {

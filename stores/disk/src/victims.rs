@@ -93,13 +93,24 @@ impl Victims {
         self.blocked.clear();
     }
 
+    /// How many blobs stand here.
+    pub(crate) fn blobs(&self) -> usize {
+        self.blobs.iter().map(|line| line.standing).sum()
+    }
+
+    /// Whether there is any such victim.
+    pub(crate) fn has(&self, want: Want) -> bool {
+        let has_segments = self.segments.iter().any(|segments| !segments.is_empty());
+        self.blobs() > 0 || (want == Want::Anything && has_segments)
+    }
+
     /// Puts a blob at the end of a line, unless it is gone.
     pub(crate) fn place(&mut self, blob: Arc<Blob>, queue: Queue, stamp: u64) {
         if blob.standing() == Standing::Gone {
             return;
         }
         self.leave(&blob, Standing::In(queue));
-        self.bytes[queue as usize] += blob.file_len();
+        self.bytes[queue as usize] += blob.room();
         let line = &mut self.blobs[queue as usize];
         line.blobs.push_back((stamp, blob));
         line.standing += 1;
@@ -117,7 +128,7 @@ impl Victims {
     fn leave(&mut self, blob: &Blob, to: Standing) {
         if let Standing::In(queue) = blob.standing() {
             let bytes = &mut self.bytes[queue as usize];
-            *bytes = bytes.saturating_sub(blob.file_len());
+            *bytes = bytes.saturating_sub(blob.room());
             let line = &mut self.blobs[queue as usize];
             line.standing = line.standing.saturating_sub(1);
             blob.set_standing(to);
@@ -192,10 +203,11 @@ mod tests {
     use crate::{
         medium::Medium,
         segment::{FooterPlace, Parts},
+        space::BlockSize,
     };
 
     fn segment(folder: &Path, id: u64, queue: Queue, allocated: u64) -> Arc<Segment> {
-        let medium = Medium::new(folder.to_owned());
+        let medium = Medium::new(folder);
         Arc::new(Segment::new(Parts {
             id,
             slot: 0,
@@ -212,7 +224,7 @@ mod tests {
     }
 
     fn blob(id: u64, len: u64) -> Arc<Blob> {
-        Arc::new(Blob::new(id, id, len))
+        Arc::new(Blob::new(id, id, len, BlockSize::BYTE))
     }
 
     fn name(victim: Option<Victim>) -> String {
@@ -278,7 +290,7 @@ mod tests {
         for blob in &blobs {
             victims.place(Arc::clone(blob), Queue::Probation, blob.id);
         }
-        let each = blobs[0].file_len();
+        let each = blobs[0].room();
         assert_eq!(victims.bytes, [3 * each, 0]);
         assert!(victims.dismiss(&blobs[0]));
         assert!(!victims.dismiss(&blobs[0]));

@@ -18,7 +18,7 @@ use siphasher::sip::SipHasher13;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    blobs::Blob,
+    blobs::{Blob, Emptied},
     buffer::Buffers,
     clock::{self, Worker},
     config::{Durability, Overload, Settings},
@@ -27,6 +27,7 @@ use crate::{
     intake::Intake,
     layout::Folder,
     log::{Appended, Chunk, How, Log, Refusal, closed},
+    manifest::Manifest,
     medium::Medium,
     record::{Header, Kind, Record},
     room::Room,
@@ -43,11 +44,13 @@ pub(crate) struct Volume {
     pub(crate) fences: Fences,
     pub(crate) index: Index,
     pub(crate) segments: Segments,
+    pub(crate) manifest: Manifest,
     pub(crate) log: Log,
     pub(crate) room: Room,
     pub(crate) buffers: Buffers,
     pub(crate) intake: Intake,
     pub(crate) counters: Counters,
+    pub(crate) emptied: Emptied,
     pub(crate) runtime: Handle,
     /// A permit for each read that may wait for the disk.
     pub(crate) cold: Arc<Semaphore>,
@@ -292,6 +295,7 @@ impl Volume {
         if self.closed.load(Ordering::Acquire) {
             return Err(Refusal::Error(closed()));
         }
+        self.check_service().map_err(Refusal::Error)?;
         let barrier = entry.barrier();
         let unsettled = !self.is_settled(barrier);
         let word = entry.get();

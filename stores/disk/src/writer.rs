@@ -74,6 +74,7 @@ impl DiskWriter {
     }
 
     fn check_intake(&mut self, declared: u64) -> Result<()> {
+        self.volume().check_service()?;
         if self.volume().room.is_passing_through() {
             let message = "nothing can be stored for now";
             return Err(Error::new(ErrorKind::Full, message));

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use larder::{Cache, Error, Fetched, Store, Tier};
 use larder_conformance::{Fault, Faulty, Op};
 use larder_store::Message;
@@ -363,7 +364,7 @@ fn fates(world: &World, begins: Instant, troubles: &[Trouble]) {
             Kind::Misses(deaf, who) if deaf == ear && is_of(who) => Some(Fate::Dropped),
             Kind::Late(late) if late == ear => Some(Fate::Late(10 * BOUND)),
             Kind::Twice => Some(Fate::Twice),
-            Kind::Mixed if message.sequence % 2 == 0 => Some(Fate::Late(BOUND / 20)),
+            Kind::Mixed if message.sequence.is_multiple_of(2) => Some(Fate::Late(BOUND / 20)),
             _ => None,
         };
         let mut fates = troubles.iter().filter(lasts).filter_map(fate);
@@ -414,7 +415,6 @@ async fn run(script: &Script) -> Result<(), String> {
         .troubles
         .iter()
         .map(|one| trouble(&world.line, one, begins));
-    use futures_util::future::join_all;
     tokio::join!(join_all(looks), join_all(steps), join_all(troubles));
     let violation = history.events().violation.take();
     violation.map_or(Ok(()), Err)

@@ -353,6 +353,7 @@ impl Part {
             Self::Whole => Self::Whole,
             Self::From(start) => Self::From(start + WINDOW),
             Self::Between(start, end) => Self::Between(start + WINDOW, end + WINDOW),
+            Self::Within(start, end) => Self::Within(start + WINDOW, end + WINDOW),
             Self::Suffix(len) => Self::Suffix(len + WINDOW),
         }
     }

@@ -4,7 +4,8 @@ use std::{io, path::Path};
 
 use super::Keeper;
 use crate::{
-    account::SPARES, config::Durability, log::Spare, medium::File, segment, volume::Volume,
+    account::SPARES, config::Durability, log::Spare, medium::File, segment, space, victims::Want,
+    volume::Volume,
 };
 
 /// How making a spare segment ended.
@@ -64,6 +65,11 @@ impl Keeper<'_> {
             }
             Err(error) => {
                 room.resize(allocated, 0);
+                if space::lacks_inodes(&error) && room.want_inodes(Want::Anything) {
+                    // Something goes, and with it a file.
+                    self.volume.counters.io_errors.add(1);
+                    return Made::NoRoom;
+                }
                 self.failed(error);
                 Made::Failed
             }

@@ -35,7 +35,7 @@ fn body(name: &str, generation: u64, len: usize) -> Bytes {
 impl Shop {
     async fn open(folder: &Path, capacity: u64) -> Self {
         let faults = Faults::default();
-        let medium = Medium::with_faults(folder.into(), faults.clone());
+        let medium = Medium::with_faults(folder, faults.clone());
         let builder = Disk::builder(folder, capacity).segment_size(SEGMENT);
         let disk = Disk::start_on(medium, builder.settings().unwrap());
         let disk = disk.await.unwrap();
@@ -62,8 +62,13 @@ impl Shop {
     async fn put_blob(&self, name: &str, value: &[u8]) -> Result<Arc<Blob>, Error> {
         let volume = self.volume();
         let (id, len) = (volume.log.draw(), value.len() as u64);
-        let blob = Arc::new(Blob::new(id, volume.hash(key(name)), len));
-        bounded(volume.room.admit(blob.file_len())).await?;
+        let blob = Arc::new(Blob::new(
+            id,
+            volume.hash(key(name)),
+            len,
+            volume.medium.block(),
+        ));
+        bounded(volume.room.admit(blob.room())).await?;
         let file = volume.medium.create(&blob.path()).unwrap();
         let mut bytes = value.to_vec();
         for (index, block) in (0..).zip(value.chunks(usize::try_from(BLOB_BLOCK).unwrap())) {

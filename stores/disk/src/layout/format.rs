@@ -1,7 +1,7 @@
 //! The file `FORMAT`, three lines of text:
 //!
 //! ```text
-//! larder-disk 1
+//! larder-disk 2
 //! 0123456789abcdef0123456789abcdef
 //! 89abcdef
 //! ```
@@ -15,12 +15,16 @@ use std::{
 };
 
 const NAME: &str = "larder-disk ";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+/// The version before: `OPEN` held the boot id alone, and all else was the same.
+const VERSION_BEFORE: &str = "1";
 
-/// A store's format, of the one version that is known.
+/// A store's format, of one of the versions that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) store_id: [u8; 16],
+    /// Whether it is the version before the current one.
+    pub(crate) is_outdated: bool,
 }
 
 /// Why a `FORMAT` is not this store's.
@@ -39,11 +43,24 @@ impl Format {
             let random = RandomState::new().build_hasher().finish();
             half.copy_from_slice(&random.to_le_bytes());
         }
-        Self { store_id }
+        Self::current(store_id)
+    }
+
+    /// The current format of this store.
+    pub(crate) fn current(store_id: [u8; 16]) -> Self {
+        Self {
+            store_id,
+            is_outdated: false,
+        }
     }
 
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("{NAME}{VERSION}\n");
+        let version = if self.is_outdated {
+            VERSION_BEFORE
+        } else {
+            VERSION
+        };
+        let mut text = format!("{NAME}{version}\n");
         for byte in self.store_id {
             // A string takes all that is written.
             let _ = write!(text, "{byte:02x}");
@@ -58,7 +75,8 @@ impl Format {
         let text = std::str::from_utf8(bytes).map_err(|_| Problem::Damaged)?;
         let (first, rest) = text.split_once('\n').ok_or(Problem::Damaged)?;
         let version = first.strip_prefix(NAME).ok_or(Problem::Damaged)?;
-        if version != VERSION {
+        let is_outdated = version == VERSION_BEFORE;
+        if version != VERSION && !is_outdated {
             let number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
             return Err(if number && version.len() <= 9 {
                 Problem::Version(version.to_owned())
@@ -70,6 +88,7 @@ impl Format {
         let id = u128::from_str_radix(id, 16).map_err(|_| Problem::Damaged)?;
         let format = Self {
             store_id: id.to_be_bytes(),
+            is_outdated,
         };
         // There is one way to write it.
         (format.text() == text)
@@ -83,7 +102,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Version(version) => write!(
                 f,
-                "its format has the version {version}, this program knows {VERSION}"
+                "its format has the version {version}, this program knows {VERSION_BEFORE} and {VERSION}"
             ),
             Self::Damaged => f.write_str("its FORMAT is damaged, or not of a store of this kind"),
         }
@@ -103,10 +122,24 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_known_is_named() {
-        let later = Format::parse(b"larder-disk 2\nwhatever\n");
-        assert_eq!(later, Err(Problem::Version("2".into())));
+        let later = Format::parse(b"larder-disk 3\nwhatever\n");
+        assert_eq!(later, Err(Problem::Version("3".into())));
         let message = later.unwrap_err().to_string();
-        assert!(message.contains("version 2"), "{message}");
+        assert!(message.contains("version 3"), "{message}");
+    }
+
+    #[test]
+    fn the_version_before_is_known() {
+        let text = "larder-disk 1\n0123456789abcdef0123456789abcdef\n";
+        let text = format!("{text}{:08x}\n", crc32c::crc32c(text.as_bytes()));
+        let format = Format::parse(text.as_bytes()).unwrap();
+        assert!(format.is_outdated);
+        assert_eq!(format.text(), text);
+        assert!(
+            Format::current(format.store_id)
+                .text()
+                .contains(&text[14..46])
+        );
     }
 
     #[test]

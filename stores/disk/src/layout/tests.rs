@@ -25,7 +25,7 @@ fn refused(medium: &Medium) -> Error {
 
 fn parent() -> (tempfile::TempDir, Medium) {
     let parent = tempfile::tempdir().unwrap();
-    let medium = Medium::new(parent.path().join("parent/store"));
+    let medium = Medium::new(&parent.path().join("parent/store"));
     (parent, medium)
 }
 
@@ -46,7 +46,7 @@ fn s60_a_file_is_no_folder() {
     let (parent, medium) = parent();
     fs::write(parent.path().join("parent"), "a file").unwrap();
     assert!(refused(&medium).is_invalid());
-    let medium = Medium::new(parent.path().join("parent"));
+    let medium = Medium::new(&parent.path().join("parent"));
     let error = refused(&medium);
     assert!(error.is_invalid() && error.to_string().contains("not a folder"));
     assert_eq!(fs::read(medium.path()).unwrap(), b"a file");
@@ -71,7 +71,7 @@ fn s60_a_folder_of_something_else_is_left_as_it_is() {
 fn s60_a_folder_that_was_about_to_be_made_is_made() {
     let (_parent, medium) = parent();
     fs::create_dir_all(medium.path()).unwrap();
-    for name in BEFORE_FORMAT {
+    for name in [LOCK, "FORMAT.tmp"] {
         fs::write(medium.path().join(name), "").unwrap();
     }
     open(&medium).unwrap();
@@ -82,7 +82,7 @@ fn s60_an_unknown_format_is_named_and_left_untouched() {
     let (_parent, medium) = parent();
     fs::create_dir_all(medium.path()).unwrap();
     for (text, named) in [
-        ("larder-disk 2\nnews\n", "version 2"),
+        ("larder-disk 3\nnews\n", "version 3"),
         ("nonsense", "damaged"),
         ("", "damaged"),
     ] {
@@ -150,7 +150,7 @@ fn s60_a_folder_that_cannot_be_used_says_why() {
             let parent = tempfile::tempdir().unwrap();
             let faults = Faults::default();
             let path = parent.path().join("store");
-            let medium = Medium::with_faults(path.clone(), faults.clone());
+            let medium = Medium::with_faults(&path, faults.clone());
             faults.add(Rule::new(failure).on(&[op]));
             let error = refused(&medium);
             assert!(error.is_unavailable(), "{op:?}: {error:?}");
@@ -168,6 +168,12 @@ fn s55_a_kill_is_told_from_a_loss_of_power() {
     let (_parent, medium) = parent();
     let id = {
         let folder = open(&medium).unwrap();
+        let left = Left {
+            boot: folder.boot.clone(),
+            known: Known::default(),
+        };
+        let manifest = manifest::Manifest::new(&folder.store_id, left);
+        manifest.save(&medium).unwrap();
         folder.store_id
     };
     let killed = Folder::open(&medium, &settings(AfterPowerLoss::StartCold)).unwrap();
@@ -177,7 +183,7 @@ fn s55_a_kill_is_told_from_a_loss_of_power() {
     let id = killed.store_id;
     drop(killed);
 
-    let marker = medium.path().join(OPEN);
+    let marker = medium.path().join(manifest::NAME);
     fs::write(&marker, "another boot").unwrap();
     let kept = open(&medium).unwrap();
     assert!(kept.after_power_loss);
@@ -195,4 +201,43 @@ fn s55_a_kill_is_told_from_a_loss_of_power() {
     let closed = Folder::open(&medium, &settings(AfterPowerLoss::StartCold)).unwrap();
     assert!(!closed.after_power_loss);
     assert_eq!(closed.store_id, id);
+}
+
+#[test]
+fn s103_a_child_that_was_forked_does_not_keep_the_lock() {
+    let (_parent, medium) = parent();
+    let first = open(&medium).unwrap();
+    let held = first.held();
+    let Locks { lock, itself } = &held.as_ref().unwrap().locks;
+    let forked: Vec<_> = [Some(lock), itself.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(File::forked)
+        .collect();
+    assert_eq!(forked.len(), 2);
+    drop(held);
+    assert!(refused(&medium).is_unavailable());
+    first.release();
+    drop(open(&medium).unwrap());
+    // Nor by a drop.
+    let second = open(&medium).unwrap();
+    let held = second.held();
+    let forked_again = held.as_ref().unwrap().locks.lock.forked();
+    drop(held);
+    drop(second);
+    open(&medium).unwrap();
+    drop((forked, forked_again));
+}
+
+#[test]
+fn s98_a_folder_without_a_lock_lets_nobody_in() {
+    let (_parent, medium) = parent();
+    let first = open(&medium).unwrap();
+    assert!(first.is_in_place(&medium));
+    fs::remove_file(medium.path().join(LOCK)).unwrap();
+    assert!(!first.is_in_place(&medium));
+    let again = Medium::new(medium.path());
+    assert!(refused(&again).is_unavailable());
+    drop(first);
+    open(&again).unwrap();
 }

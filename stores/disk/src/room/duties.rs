@@ -129,6 +129,28 @@ impl Room {
         state.victims.choose(limit, want)
     }
 
+    /// As [`choose`](Self::choose), while files are to go since no more can be made: those of
+    /// blobs first, since these are what takes many.
+    pub(crate) fn choose_for_inodes(&self) -> Option<Victim> {
+        let mut state = self.lock();
+        let (want, _) = state.inodes_wanted?;
+        if state.stopped || state.health.is_failing() {
+            return None;
+        }
+        let limit = state.health.limit();
+        let victim = state.victims.choose(limit, Want::Blob);
+        let victim = victim.or_else(|| state.victims.choose(limit, want));
+        if victim.is_none() {
+            self.0.want_inodes(&mut state, None);
+        }
+        victim
+    }
+
+    /// Says that a segment's file is gone.
+    pub(crate) fn freed_inode(&self) {
+        self.0.freed_inode(&mut self.lock());
+    }
+
     /// Whether room is on its way, or victims are, with nothing more to be done about it.
     pub(crate) fn is_under_way(&self) -> bool {
         let state = self.lock();
@@ -192,7 +214,9 @@ impl Room {
 
     /// Says that a blob's file is gone.
     pub(crate) fn unlinked(&self, blob: &Blob) {
-        self.lock().account.free_blob(blob.file_len());
+        let mut state = self.lock();
+        state.account.free_blob(blob.room());
+        self.0.freed_inode(&mut state);
     }
 }
 

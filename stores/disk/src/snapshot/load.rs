@@ -16,6 +16,7 @@ use crate::{
     record::{u32_at, u64_at},
     recover::BLOB_LEN_MAX,
     segment::{SEGMENT_HEADER_LEN, Segments},
+    space::BlockSize,
 };
 
 const SLOTS: usize = 1 << 16;
@@ -23,6 +24,7 @@ const SLOTS: usize = 1 << 16;
 /// A snapshot whose header was read.
 pub(crate) struct Snapshot {
     file: File,
+    block: BlockSize,
     pub(crate) number: u64,
     pub(crate) boundary: u64,
     pub(crate) next_sequence: u64,
@@ -69,6 +71,7 @@ impl Snapshot {
         };
         Ok(Some(Self {
             file,
+            block: medium.block(),
             number,
             boundary: u64_at(header, 24),
             next_sequence: u64_at(header, 32),
@@ -103,6 +106,7 @@ impl Snapshot {
                 bytes: body,
                 targets: &targets,
                 blobs,
+                block: self.block,
             };
             if crc != u32_at(end, 0) || !shard.load(&index) {
                 return Ok(None);
@@ -189,6 +193,7 @@ struct Shard<'a> {
     bytes: &'a [u8],
     targets: &'a [Option<Target>],
     blobs: &'a HashSet<u64>,
+    block: BlockSize,
 }
 
 impl Shard<'_> {
@@ -223,7 +228,7 @@ impl Shard<'_> {
     fn blob(&self, hash: u64, name: &[u8]) -> Option<Arc<Blob>> {
         let (id, len) = (u64_at(name, 0), u64_at(name, 8));
         let is_there = self.blobs.contains(&id) && len <= BLOB_LEN_MAX;
-        is_there.then(|| Arc::new(Blob::new(id, hash, len)))
+        is_there.then(|| Arc::new(Blob::new(id, hash, len, self.block)))
     }
 
     /// The word of the same record now.

@@ -6,6 +6,7 @@ use crate::{
     index::Place,
     segment::{FooterPlace, Parts, Queue, Segments},
     segment_header,
+    space::BlockSize,
 };
 
 /// Segments of these numbers and ends, in this order.
@@ -52,7 +53,7 @@ fn index(count: u32) -> Index {
         entry.put(word(1, 4 + number * 3), None);
     }
     let place = word(1, 4).place();
-    let blob = Blob::new(77, hash(1 << 32), 5 << 20);
+    let blob = Blob::new(77, hash(1 << 32), 5 << 20, BlockSize::BYTE);
     let mut entry = index.write(blob.hash);
     entry.put(Word::new(place, true, false), Some(Arc::new(blob)));
     drop(entry);

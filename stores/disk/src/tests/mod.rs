@@ -39,7 +39,7 @@ fn sized(path: &Path, capacity: u64) -> Builder {
 /// Opens a store on a file system with these faults.
 async fn open(builder: Builder, path: &Path, faults: &Faults) -> Result<Disk> {
     let settings = builder.settings()?;
-    let medium = Medium::with_faults(path.to_owned(), faults.clone());
+    let medium = Medium::with_faults(path, faults.clone());
     Disk::start_on(medium, settings).await
 }
 

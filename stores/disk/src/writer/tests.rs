@@ -26,7 +26,7 @@ impl Fixture {
         let faults = Faults::default();
         let builder = Disk::builder(folder.path(), 256 << 20).segment_size(4 << 20);
         let builder = settings(builder);
-        let medium = Medium::with_faults(folder.path().to_owned(), faults.clone());
+        let medium = Medium::with_faults(folder.path(), faults.clone());
         let store = Disk::start_on(medium, builder.settings().unwrap());
         Self {
             store: store.await.unwrap(),

@@ -17,7 +17,7 @@ use larder_store::{ByteRange, Commit, Draft, Key, Lookup, Object, Result, Store}
 pub(crate) use bodies::{body, check_body, draft, version_of};
 pub(crate) use child::{CHILD, child};
 pub(crate) use folders::{Scratch, bytes_of_files, copy_folder, files};
-pub(crate) use mount::Mount;
+pub(crate) use mount::{Mount, stranger};
 pub(crate) use random::Random;
 
 /// How long an operation may take that must not wait for anyone.

@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod age;
 mod history;
 mod load;
 mod verdict;

@@ -1,13 +1,13 @@
 //! A disk without room.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use larder_disk::{Builder, Disk};
 use larder_store::Store;
 
 use crate::{
     KIB, MIB,
-    common::{Mount, Random, Scratch, copy_folder, draft, found, key, put, within},
+    common::{Mount, Random, Scratch, copy_folder, draft, found, key, put, stranger, within},
 };
 
 const HANGS: Duration = Duration::from_secs(20);
@@ -104,17 +104,6 @@ impl Model {
                 assert_eq!(usage.entries, present);
                 return present;
             }
-        }
-    }
-}
-
-/// Takes all the room that is left.
-fn stranger(path: &Path) {
-    let mut file = fs::File::create(path).unwrap();
-    let mut len = 1 << 20;
-    while len > 0 {
-        if file.write_all(&vec![1; len]).is_err() {
-            len /= 2;
         }
     }
 }

@@ -7,6 +7,7 @@
 mod common;
 
 mod accounting;
+mod blocks;
 mod bodies;
 mod burst;
 mod damage;
@@ -16,10 +17,13 @@ mod full;
 mod leftovers;
 mod limits;
 mod listing;
+mod lost;
+mod moved;
 mod names;
 mod refused;
 mod restart;
 mod runtime;
+mod small_disk;
 mod stuck;
 
 use common::{Scratch, set};

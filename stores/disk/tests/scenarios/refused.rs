@@ -38,6 +38,26 @@ async fn s60_a_folder_that_is_missing_or_empty_becomes_a_store() {
     }
 }
 
+/// What a file system has at its root is nobody's.
+#[tokio::test]
+async fn s103_a_folder_with_lost_and_found_alone_becomes_a_store() {
+    let folder = Scratch::new();
+    let root = folder.store();
+    let lost = root.join("lost+found");
+    fs::create_dir_all(&lost).unwrap();
+    fs::write(lost.join("#12345"), "precious").unwrap();
+    for version in 1..=2 {
+        let store = Disk::open(&root, 64 * MIB).await.unwrap();
+        set_each_kind(&store, version).await;
+        larder_store::Store::close(&store).await.unwrap();
+        larder_disk::inspect(&root).unwrap();
+    }
+    assert_eq!(fs::read(lost.join("#12345")).unwrap(), b"precious");
+    fs::write(root.join("letter.txt"), "precious").unwrap();
+    fs::remove_file(root.join("FORMAT")).unwrap();
+    assert_eq!(refusal(&root).await, ErrorKind::Invalid);
+}
+
 #[tokio::test]
 async fn s60_what_is_no_folder_is_refused() {
     let folder = Scratch::new();

@@ -38,6 +38,33 @@ async fn everything_is_there_after_a_close() {
     assert_eq!(store.figures().corrupt, 0);
 }
 
+/// The version before had another `OPEN`. A folder of it is opened warm, and is of this one then.
+#[tokio::test]
+async fn s60_a_folder_of_the_version_before_is_opened() {
+    for open in [None, Some(""), Some("of another boot")] {
+        let (folder, store) = new(64 * MIB).await;
+        set_each_kind(&store, 1).await;
+        store.close().await.unwrap();
+        drop(store);
+        let root = folder.store();
+        let format = std::fs::read_to_string(root.join("FORMAT")).unwrap();
+        let id = format.lines().nth(1).unwrap();
+        let before = format!("larder-disk 1\n{id}\n");
+        let sum = crc32c::crc32c(before.as_bytes());
+        std::fs::write(root.join("FORMAT"), format!("{before}{sum:08x}\n")).unwrap();
+        if let Some(text) = open {
+            std::fs::write(root.join("OPEN"), text).unwrap();
+        }
+        let store = Disk::open(&root, 64 * MIB).await.unwrap();
+        for (name, _) in KINDS {
+            finds(&store, name, 1).await;
+        }
+        store.close().await.unwrap();
+        let now = std::fs::read_to_string(root.join("FORMAT")).unwrap();
+        assert_eq!(now, format);
+    }
+}
+
 /// Without a close, too, at once, and whatever was in the buffers.
 #[tokio::test]
 async fn everything_is_there_after_a_drop() {

@@ -176,8 +176,7 @@ mod tests {
 
     /// The messages down the chain of sources.
     fn messages(error: &dyn std::error::Error) -> Vec<String> {
-        let next = |error: &&dyn std::error::Error| error.source();
-        std::iter::successors(Some(error), |error| next(error))
+        std::iter::successors(Some(error), |error| error.source())
             .map(ToString::to_string)
             .collect()
     }

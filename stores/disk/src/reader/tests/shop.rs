@@ -30,7 +30,7 @@ impl Shop {
     pub(super) async fn with(change: impl FnOnce(Builder) -> Builder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let faults = Faults::default();
-        let medium = Medium::with_faults(folder.path().into(), faults.clone());
+        let medium = Medium::with_faults(folder.path(), faults.clone());
         let builder = change(Disk::builder(folder.path(), 256 << 20));
         let disk = Disk::start_on(medium, builder.settings().unwrap());
         Self {
@@ -64,7 +64,12 @@ impl Shop {
     pub(super) async fn put_blob(&self, name: &str, value: &[u8]) -> Arc<Blob> {
         let volume = self.volume();
         let (id, len) = (volume.log.draw(), value.len() as u64);
-        let blob = Arc::new(Blob::new(id, volume.hash(key(name)), len));
+        let blob = Arc::new(Blob::new(
+            id,
+            volume.hash(key(name)),
+            len,
+            volume.medium.block(),
+        ));
         let file = volume.medium.create(&blob.path()).unwrap();
         let mut bytes = value.to_vec();
         for (index, block) in (0..).zip(value.chunks(BLOB_BLOCK as usize)) {
