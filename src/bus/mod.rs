@@ -13,9 +13,10 @@
 //! 3. Every message that is lost is followed by a new generation, at the latest a `bus_bound` after
 //!    its verb returned. [`Pace`] parts that time; `docs/architecture.md` has the proof.
 //! 4. Queues and tables are bounded. What does not fit costs a generation, never a message.
-//! 5. What a flight or a queued write brings to a shared tier was begun in the generation that runs
-//!    when it has been committed. Otherwise it is not stored there, or is taken back: this process
-//!    may have missed a `clear`.
+//! 5. A flight that is older than half the bound when it has committed brings something to a shared
+//!    tier only if it began in the generation that runs. Otherwise this process may have missed a
+//!    `clear`, which waits for the bound before it deletes. A write that is queued for a shared tier is held
+//!    to this whatever its age, since it follows later.
 
 mod inbox;
 mod listen;
@@ -219,6 +220,15 @@ impl Engine {
     pub(crate) fn joins(&self, since: Since) -> bool {
         let Some(bus) = &self.bus else { return true };
         let is_young = |at: Instant| bus.place.runtime.now() - at <= bus.pace.bound;
+        since.generation == bus.generation(self) || since.at.is_some_and(is_young)
+    }
+
+    /// Whether a flight that began then may bring something to a shared tier. A `clear` that it may
+    /// have missed waits for the bound before it deletes, so a flight of half that age has landed
+    /// before.
+    pub(crate) fn may_share(&self, since: Since) -> bool {
+        let Some(bus) = &self.bus else { return true };
+        let is_young = |at: Instant| self.tasks.runtime().now() - at < bus.pace.bound / 2;
         since.generation == bus.generation(self) || since.at.is_some_and(is_young)
     }
 

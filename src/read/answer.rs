@@ -7,7 +7,7 @@ use larder_store::{Body, Error, Header, KeyBuf, Object, Result, Timestamp};
 use tokio::task::yield_now;
 
 use super::{
-    fill::{Fill, recall},
+    fill::{Fill, forget_shared, recall},
     flight::{Carrier, Flight, Opening},
     lane::Lane,
     look::{Hit, Kept, Seat, is_same_object},
@@ -316,9 +316,11 @@ async fn pour(engine: &Engine, flight: &Flight, fill: &mut Fill, bytes: Bytes) {
 /// has two flights at most, and a write behind for each tier.
 const REFENCES_MAX: usize = 4;
 
-/// Publishes in the key's turn, unless something newer has come. A flight that outlived its
-/// generation leaves nothing in a shared tier: this process may have missed a `clear`. Its private
-/// copies are checked before they are served.
+/// Publishes in the key's turn, unless something newer has come.
+///
+/// A flight that outlived its generation may have missed a `clear`. Once it is older than half the
+/// bus's bound it leaves nothing in a shared tier. A younger one does no harm there: the `clear`
+/// waits for the bound before it deletes. Private copies are checked before they are served.
 async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_fetched: bool) {
     // An answer outdates older flights also where nothing is to be stored.
     if fill.is_empty() && !(is_fetched && engine.flights.has_demoted()) {
@@ -337,15 +339,18 @@ async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_
                 let older = others.iter().filter(|other| other.is_older(flight));
                 older.for_each(|other| other.outdate());
             }
-            let generation = flight.generation();
-            let shares = !engine.is_past(generation);
-            if !shares {
-                fill.leave_shared(engine);
+            let is_past = || engine.is_past(flight.generation());
+            let shares = || flight.since().is_none_or(|since| engine.may_share(since));
+            let (was_past, shared) = (is_past(), shares());
+            if was_past {
+                fill.leave_shared(engine, shared);
             }
             // What fails is counted by the tier; the readers have their bytes.
             let published = fill.commit(engine, &flight.key).await;
-            if shares && engine.is_past(generation) {
+            if shared && !shares() {
                 Box::pin(recall(engine, &flight.key, &published.changed)).await;
+            } else if !was_past && is_past() {
+                forget_shared(engine, &flight.key);
             }
             if !others.is_empty() {
                 let changed = published.changed;

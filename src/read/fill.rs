@@ -178,11 +178,14 @@ impl Fill {
         sort(engine, &mut self.lanes);
     }
 
-    /// Gives up the lanes that would add something to a shared tier. Older copies there still go,
-    /// and entries that are still there are still renewed: neither brings anything back.
-    pub(crate) fn leave_shared(&mut self, engine: &Engine) {
+    /// Gives up the lanes that would add something to a shared tier; with `later`, only those that
+    /// would add it after this commit. Older copies there still go, and entries that are still there
+    /// are still renewed: neither brings anything back.
+    pub(crate) fn leave_shared(&mut self, engine: &Engine, later: bool) {
         self.lanes.retain_mut(|lane| {
-            if !lane.adds() || !engine.tiers[lane.tier].tier.shared {
+            let is_later = matches!(lane.step, Step::Hold(_));
+            let adds = lane.adds() && (is_later || !later);
+            if !adds || !engine.tiers[lane.tier].tier.shared {
                 return true;
             }
             // Dropping the writer aborts it, without a wait.
@@ -246,11 +249,17 @@ impl Fill {
     }
 }
 
+/// Forgets writes that are queued for shared tiers.
+pub(crate) fn forget_shared(engine: &Engine, key: &KeyBuf) {
+    let is_shared = |tier: usize| engine.tiers[tier].tier.shared;
+    engine.behind.forget_in(key, is_shared);
+}
+
 /// Takes back what was added to shared tiers, or queued for them, and tells the other processes. To
 /// be called under the key's turn.
 pub(crate) async fn recall(engine: &Engine, key: &KeyBuf, changed: &[Change]) {
+    forget_shared(engine, key);
     let is_shared = |tier: usize| engine.tiers[tier].tier.shared;
-    engine.behind.forget_in(key, is_shared);
     let is_there = |&&(tier, version): &&Change| is_shared(tier) && version.is_some();
     let shared: Vec<_> = changed.iter().filter(is_there).copied().collect();
     if !shared.is_empty() {

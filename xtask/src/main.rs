@@ -74,7 +74,7 @@ fn usage() -> String {
         "Usage: cargo xtask test [--only STEP[,STEP...]]\n       \
                 cargo xtask fuzz [--seconds N] [--plain] [TARGET...]\n       \
                 cargo xtask instructions [--save]\n\n\
-         `test` runs these steps in order and stops at the first that fails:\n{}\n\
+         `test` runs these steps in order, goes on after a failure and lists all of them:\n{}\n\
          `fuzz` runs each target in fuzz/ for N seconds (60), with ASan, or without if `--plain`;\n\
          it installs cargo-fuzz where that is missing.\n\
          `instructions` counts those of single operations under valgrind, beside the saved counts.\n",

@@ -37,10 +37,11 @@ impl Plan {
         Ok(Self(chosen))
     }
 
-    /// Runs the steps up to the first that fails, and tells how long each took.
+    /// Runs all steps, also after one that failed, and reports how long each took. The error names
+    /// every step that failed.
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<(), String> {
         let mut times = Vec::with_capacity(self.0.len());
-        let mut outcome = Ok(());
+        let mut failures = Vec::new();
         for (index, step) in self.0.iter().enumerate() {
             println!(
                 "== {}/{} {}: {}",
@@ -53,26 +54,27 @@ impl Plan {
             let result = (step.run)(workspace);
             times.push((step.name, start.elapsed(), result.is_ok()));
             if let Err(message) = result {
-                outcome = Err(format!("step `{}` failed: {message}", step.name));
-                break;
+                eprintln!("step `{}` failed: {message}", step.name);
+                failures.push(format!("step `{}` failed: {message}", step.name));
             }
         }
-        self.summarise(&times);
-        outcome
+        summarise(&times);
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures.join("\n"))
+        }
     }
+}
 
-    fn summarise(&self, times: &[(&str, Duration, bool)]) {
-        println!("== summary");
-        for (name, time, passed) in times {
-            let verdict = if *passed { "ok" } else { "FAILED" };
-            println!("  {name:<11} {verdict:<7} {:>7.1} s", time.as_secs_f64());
-        }
-        for step in &self.0[times.len()..] {
-            println!("  {:<11} not run", step.name);
-        }
-        let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
-        println!("  {:<19} {:>7.1} s", "total", total.as_secs_f64());
+fn summarise(times: &[(&str, Duration, bool)]) {
+    println!("== summary");
+    for (name, time, passed) in times {
+        let verdict = if *passed { "ok" } else { "FAILED" };
+        println!("  {name:<11} {verdict:<7} {:>7.1} s", time.as_secs_f64());
     }
+    let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
+    println!("  {:<19} {:>7.1} s", "total", total.as_secs_f64());
 }
 
 #[expect(

@@ -91,10 +91,10 @@ fn ensure_clippy(workspace: &Workspace) -> Result<(), String> {
 fn tests(workspace: &Workspace) -> Result<(), String> {
     servers::ensure_redis()?;
     let words = if workspace.cargo("nextest --version").succeeds() {
-        "nextest run --workspace --all-features"
+        "nextest run --workspace --all-features --no-fail-fast"
     } else {
         println!("cargo-nextest is not installed: these are run by `cargo test`");
-        "test --workspace --all-features --lib --bins --tests --examples"
+        "test --workspace --all-features --lib --bins --tests --examples --no-fail-fast"
     };
     workspace.cargo(words).run()
 }

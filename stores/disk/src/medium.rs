@@ -304,7 +304,7 @@ impl Medium {
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // Somebody has put a folder in its place, which is not ours unless it is empty.
-            Err(_) if self.kind(path).is_ok_and(|kind| kind.is_dir()) => {
+            Err(_) if self.kind(path).is_ok_and(FileType::is_dir) => {
                 self.remove_if_empty(path);
                 Ok(())
             }

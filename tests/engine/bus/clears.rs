@@ -212,7 +212,7 @@ async fn s85_a_fetch_that_outlived_its_generation_is_kept_from_shared_tiers() {
     let read = reading(&b, &gate, "v1");
     gate.reached().await;
     world.line.lose();
-    sleep(SOON).await;
+    sleep(BOUND).await;
     gate.open();
     assert_eq!(read.await.unwrap(), "v1");
     settle(&b).await;
@@ -221,6 +221,22 @@ async fn s85_a_fetch_that_outlived_its_generation_is_kept_from_shared_tiers() {
     // The next one is shared again.
     let read = b.get_or_fetch("a", Origin::default().gives("v2"));
     text(read.await.unwrap()).await;
+    settle(&b).await;
+    assert!(is_shared(&world).await);
+}
+
+/// A `clear` that it missed has not deleted anything yet.
+#[tokio::test(start_paused = true)]
+async fn s85_a_young_fetch_is_shared_although_its_generation_ended() {
+    let world = World::new();
+    let ((_, _), (b, _)) = (process(&world).await, process(&world).await);
+    let gate = Gate::new();
+    let read = reading(&b, &gate, "v1");
+    gate.reached().await;
+    world.line.lose();
+    sleep(SOON).await;
+    gate.open();
+    assert_eq!(read.await.unwrap(), "v1");
     settle(&b).await;
     assert!(is_shared(&world).await);
 }
@@ -238,7 +254,7 @@ async fn s85_a_refresh_that_outlived_its_generation_leaves_no_older_copy() {
     });
     gate.reached().await;
     world.line.lose();
-    sleep(SOON).await;
+    sleep(BOUND).await;
     gate.open();
     assert_eq!(refresh.await.unwrap(), "v2");
     settle(&b).await;

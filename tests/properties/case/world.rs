@@ -1,6 +1,7 @@
 //! A cache over tiers that fail, and the tasks that use it.
 
 use std::{
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -115,7 +116,9 @@ impl World {
     ) -> Result<Self> {
         let (mut stores, mut faults) = (Vec::new(), Vec::new());
         let settings = script.settings;
-        let mut builder = builder(settings, clock);
+        // It goes when the cache is built: then nothing can be created there.
+        let spool = tempfile::tempdir().map_err(|error| Error::invalid(error.to_string()))?;
+        let mut builder = builder(settings, clock, spool.path());
         for (index, kind) in script.tiers.iter().enumerate() {
             let is_last = index + 1 == script.tiers.len();
             let store = if is_last {
@@ -350,7 +353,7 @@ impl Settings {
 }
 
 /// A cache without tiers.
-fn builder(settings: Settings, clock: &ManualClock) -> Builder {
+fn builder(settings: Settings, clock: &ManualClock, spool: &Path) -> Builder {
     let policy = Policy::new()
         .ttl(TTL)
         .stale_while_revalidate(STALE)
@@ -363,8 +366,7 @@ fn builder(settings: Settings, clock: &ManualClock) -> Builder {
     builder = match settings.spill {
         Spill::Allowed => builder,
         Spill::Forbidden => builder.spool_disk_max(0),
-        // Nothing can be created under a file.
-        Spill::Unwritable => builder.spool_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        Spill::Unwritable => builder.spool_dir(spool),
     };
     if settings.abandon {
         builder = builder.on_abandon(OnAbandon::Abort);

@@ -176,9 +176,13 @@ mod tests {
 
     /// The messages down the chain of sources.
     fn messages(error: &dyn std::error::Error) -> Vec<String> {
-        std::iter::successors(Some(error), |error| error.source())
-            .map(ToString::to_string)
-            .collect()
+        let mut messages = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(error) = next {
+            messages.push(error.to_string());
+            next = error.source();
+        }
+        messages
     }
 
     #[test]
@@ -197,9 +201,6 @@ mod tests {
             assert_eq!(messages.len(), 2, "{messages:?}");
             assert!(!messages[0].contains(&messages[1]), "{messages:?}");
         }
-        let found = error(refused());
-        let found = found.find_source::<io::Error>().unwrap();
-        assert_eq!(found.raw_os_error(), Some(111));
     }
 
     #[test]
