@@ -330,7 +330,7 @@ impl<'a, F: Fetch + 'a> Request<'a, F> {
         Some(Response {
             status,
             metadata: Described::Stored(metadata),
-            range,
+            range: range.into(),
             content,
         })
     }

@@ -9,8 +9,38 @@ use larder_store::{Body, Header, Metadata, Timestamp};
 pub struct Response {
     pub(crate) status: Status,
     pub(crate) metadata: Described,
-    pub(crate) range: Option<Range<u64>>,
+    pub(crate) range: Given,
     pub(crate) content: Content,
+}
+
+/// Which bytes a body gives, where that is known. It is a word shorter than an `Option` of a range,
+/// since every hit moves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    start: u64,
+    end: u64,
+}
+
+impl Given {
+    /// No object ends there.
+    const UNKNOWN: Self = Self {
+        start: u64::MAX,
+        end: u64::MAX,
+    };
+
+    fn get(self) -> Option<Range<u64>> {
+        (self.start != u64::MAX).then_some(self.start..self.end)
+    }
+}
+
+impl From<Option<Range<u64>>> for Given {
+    #[inline]
+    fn from(range: Option<Range<u64>>) -> Self {
+        match range {
+            Some(Range { start, end }) => Self { start, end },
+            None => Self::UNKNOWN,
+        }
+    }
 }
 
 /// What is known of the object, shared with the store or the flight.
@@ -101,15 +131,15 @@ impl Response {
     /// Which bytes of the object the body gives; `None` while the end of them is not known, since
     /// the object's length is not.
     pub fn range(&self) -> Option<Range<u64>> {
-        self.range.clone()
+        self.range.get()
     }
 
     /// The length of its body, as far as that is known in advance.
     #[inline]
     pub(crate) fn bytes(&self) -> u64 {
-        match (&self.content, &self.range) {
-            (Content::Body(_), Some(range)) => range.end - range.start,
-            _ => 0,
+        match self.content {
+            Content::Body(_) => self.range.end - self.range.start,
+            Content::NotModified | Content::Absent => 0,
         }
     }
 

@@ -347,7 +347,7 @@ fn nowhere() -> Response {
     Response {
         status,
         metadata: Described::Nothing,
-        range: None,
+        range: None.into(),
         content: Content::Absent,
     }
 }

@@ -147,7 +147,7 @@ impl Reader<'_> {
         Response {
             status,
             metadata,
-            range,
+            range: range.into(),
             content,
         }
     }
