@@ -7,8 +7,8 @@
 //! 3. The memory held, waiting or being written, stays within `bytes_max`, the keys within the
 //!    queue's limit. The queue counts the memory that it holds: it copies small chunks and
 //!    attributes, so that none keeps a large buffer in memory.
-//! 4. What was queued in an earlier generation of the bus does not stay in a shared tier: this
-//!    process may have missed a `clear`.
+//! 4. A write that was queued in an earlier generation of the bus does not stay in a shared tier.
+//!    This process may have missed a `clear`.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -64,7 +64,7 @@ macro_rules! counters {
         }
 
         impl $public {
-            /// What was counted since an earlier snapshot of the same counters.
+            /// The counts since an earlier snapshot of the same counters.
             #[must_use]
             pub fn since(&self, earlier: &Self) -> Self {
                 Self { $($name: self.$name.saturating_sub(earlier.$name),)* }

@@ -77,7 +77,7 @@ pub struct Status {
     pub(crate) rare: Option<Arc<Rare>>,
 }
 
-/// What few answers have.
+/// The parts of a status that few answers have.
 #[derive(Debug)]
 pub(crate) struct Rare {
     pub(crate) on_error: Option<larder_store::Error>,

@@ -51,7 +51,7 @@ impl Missed {
     }
 }
 
-/// What is said once the cache's runtime has ended.
+/// The error once the cache's runtime has ended.
 pub(crate) fn ended() -> Error {
     let message = "the cache is closed, since its tokio runtime has ended";
     Error::new(ErrorKind::Closed, message)

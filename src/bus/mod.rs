@@ -15,8 +15,8 @@
 //! 4. Queues and tables are bounded. What does not fit costs a generation, never a message.
 //! 5. A flight that is older than half the bound when it has committed brings something to a shared
 //!    tier only if it began in the generation that runs. Otherwise this process may have missed a
-//!    `clear`, which waits for the bound before it deletes. A write that is queued for a shared tier is held
-//!    to this whatever its age, since it follows later.
+//!    `clear`, which waits for the bound before it deletes. A write that is queued for a shared tier
+//!    is held to this whatever its age, since it follows later.
 
 mod inbox;
 mod listen;
@@ -279,7 +279,7 @@ impl Engine {
     /// began to fetch before.
     ///
     /// A process that lost the message finds that out within the bound, as for any other message.
-    /// Without a bus or without a shared tier nothing is told here and nothing waits.
+    /// Without a bus or a shared tier it tells nobody and waits for nothing.
     ///
     /// `Unavailable` when the bus did not take the message within the bound. A `close` that cuts
     /// its tasks ends the wait.

@@ -345,7 +345,7 @@ async fn commit(engine: &Arc<Engine>, flight: &Arc<Flight>, fill: &mut Fill, is_
             if was_past {
                 fill.leave_shared(engine, shared);
             }
-            // What fails is counted by the tier; the readers have their bytes.
+            // A tier counts its failures; the readers have their bytes.
             let published = fill.commit(engine, &flight.key).await;
             if shared && !shares() {
                 Box::pin(recall(engine, &flight.key, &published.changed)).await;

@@ -1,4 +1,4 @@
-//! Who has a read's fetcher.
+//! Where a read's fetcher is.
 //!
 //! A fetcher runs at most once. It is its read's own, or lent to the flight that the read waits in,
 //! or gone: it ran, or became the background refresh's. A flight that did not need it gives it back.
@@ -22,7 +22,7 @@ enum State<F> {
     Gone,
 }
 
-/// What can lend a fetcher to a flight.
+/// A caller that can lend a fetcher to a flight.
 pub(crate) trait Lend {
     /// The fetcher, for this flight to keep until it runs it or the read takes it back.
     fn lend(&mut self, to: &Arc<Flight>) -> Option<BoxFetch>;

@@ -36,7 +36,7 @@ pub(crate) struct Fill {
 pub(crate) struct Published {
     pub(crate) tiers: usize,
     pub(crate) first_error: Option<Error>,
-    /// What it left in which tier; nothing where it was superseded.
+    /// The tiers that it changed, and the object that it left in each; none if it was superseded.
     pub(crate) changed: Vec<Change>,
 }
 

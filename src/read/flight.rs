@@ -74,7 +74,7 @@ struct State {
     reserved: Option<Box<dyn Send>>,
     /// What keeps other processes waiting for this flight.
     lease: Option<Arc<Lease>>,
-    /// What lets it fetch, until its source ends or it waits for its readers.
+    /// Its slot among the fetches, until its source ends or it waits for its readers.
     slot: Option<OwnedSemaphorePermit>,
     /// Fences to go on with, where this process published under the key.
     fences: Vec<Refence>,

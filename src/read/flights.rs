@@ -256,7 +256,7 @@ impl Flights {
         let woken = gone.is_some().then(|| std::mem::take(&mut entry.waiters));
         let empty = entry.is_empty().then(|| stripe.remove_entry(&flight.key));
         drop(stripe);
-        // What they hold is foreign: it is dropped outside of the lock.
+        // They hold foreign values, which are dropped outside of the lock.
         drop((gone, woken, empty));
     }
 

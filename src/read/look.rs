@@ -21,7 +21,7 @@ pub(crate) struct Accept {
     pub(crate) first: FirstTier,
 }
 
-/// What is known of the first tier before the flight asks.
+/// The state of the first tier, as far as the read knows it before the flight asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FirstTier {
     /// Nothing that counts: it is asked.

@@ -3,7 +3,7 @@
 //! A fence ends when anything is published under its key. Two flights of one key each hold fences,
 //! and the later one must be stored whichever lands first. So the one that commits, still in the
 //! key's turn, takes new fences for the others, and checks that nobody but itself came between.
-//! What they staged under the old fence is staged again.
+//! Bytes that they staged under the old fence are staged again.
 
 use std::sync::Arc;
 
